@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from functools import cached_property, partial
 from types import TracebackType
 from typing import Any, Self
@@ -55,7 +64,7 @@ class Answers:
 
     It is plain data and can be pickled, so an engine (Ray, Spark, Daft, Dask) can send it to its workers. It connects
     with the first batch, in a thread of its own; after unpickling it starts anew. Several threads may call it at once:
-    they share one client, with its limits and its budget.
+    they share one client, with its limits and its budget, and the table that came first is asked first.
 
     ::
 
@@ -241,14 +250,15 @@ class Answers:
 
     def _in_whole(self, whole: Whole, run: Run) -> Begin[Part[Cell]]:
         batches = sliced(whole.batches(self._question.reads(whole.names)))
-        return self._in_batches(batches, run, whole.rows)
+        begin = self._in_batches(batches, run, whole.rows)
+        return lambda client: begin(client, turn=self._station.turn)
 
     def _in_batches(
         self, batches: Iterator[Any], run: Run, total: int | None = None, check: Check | None = None, **how: bool
-    ) -> Begin[Part[Cell]]:
+    ) -> Callable[..., AsyncGenerator[Part[Cell], None]]:
         ahead = run.ahead if run.live else None
         options = {**run.options(), **self._of_calls, "total": total, "check": check, **how}
-        return lambda client: answered(client, batches, self._question, ahead=ahead, **options)
+        return partial(answered, batches=batches, question=self._question, ahead=ahead, **options)
 
     def _beside(self, batches: Iterator[Any], names: Sequence[str], is_part: bool, **run: Any) -> Iterator[Any]:
         """The added columns alone, of batches without the columns that are not looked at.

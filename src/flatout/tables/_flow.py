@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Generic, TypeVar
 
 from flatout.client import Client
@@ -29,6 +29,9 @@ _DECIDE = ("model", "service_tier", "max_tokens", "reasoning_effort")
 
 CellT = TypeVar("CellT")
 Check = Callable[[list[str]], object]
+Turn = AbstractAsyncContextManager[object]
+"""Entered while the rows of an input are begun."""
+
 _END: Any = object()
 
 
@@ -113,20 +116,24 @@ class _Asked:
         is_part: whether the table has more rows than are asked for; its run file then keeps those.
     """
 
-    def __init__(self, parts: Parts[Cell], question: Question, total: int | None, is_part: bool) -> None:
+    def __init__(
+        self, parts: Parts[Cell], question: Question, total: int | None, is_part: bool, turn: Turn | None
+    ) -> None:
         self._parts = parts
         self._question = question
+        self._turn: Turn = nullcontext() if turn is None else turn
         self._of: dict[int, Part[Cell]] = {}
         self._unasked: dict[int, Exception] = {}
         self.total = total
         self.is_part = is_part
 
     async def __aiter__(self) -> AsyncIterator[Any]:
-        async for first, part in self._parts.read():
-            read = part.batch.select(self._question.reads(part.batch.schema.names))
-            for index, row in enumerate(rows(read), first):
-                self._of[index] = part
-                yield self._call(index, row)
+        async with self._turn:
+            async for first, part in self._parts.read():
+                read = part.batch.select(self._question.reads(part.batch.schema.names))
+                for index, row in enumerate(rows(read), first):
+                    self._of[index] = part
+                    yield self._call(index, row)
 
     def put(self, result: Result[Any]) -> None:
         """Note a result."""
@@ -162,6 +169,7 @@ async def answered(
     total: int | None = None,
     check: Check | None = None,
     is_part: bool = False,
+    turn: Turn | None = None,
     **options: Any,
 ) -> AsyncGenerator[Part[Cell], None]:
     """The batches with what became of each row, in order.
@@ -174,6 +182,8 @@ async def answered(
         total: the number of rows, if it is known.
         check: see `Parts`.
         is_part: whether these may be the first rows of a table of more.
+        turn: shared by inputs that are asked one after the other. If several tables were begun together, all would end
+            together: nothing would be handed on for minutes, and the limits idle at the slowest rows of all.
         **options: those of `Client.as_completed`.
 
     Raises:
@@ -182,7 +192,7 @@ async def answered(
     if not question.names_models:
         client.check(Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}}))
     parts: Parts[Cell] = Parts(batches, ahead, check)
-    asked = (_Asked if total is None else _Counted)(parts, question, total, is_part)
+    asked = (_Asked if total is None else _Counted)(parts, question, total, is_part, turn)
     async with aclosing(client.as_completed(asked, **options)) as results:
         async for result in results:
             asked.put(result)

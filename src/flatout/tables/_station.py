@@ -35,10 +35,14 @@ class Station:
 
     Args:
         make: makes the client.
+
+    Attributes:
+        turn: held by the work whose rows are begun now, where one is to go after the other. It belongs to the loop.
     """
 
     def __init__(self, make: Callable[[], Client]) -> None:
         self._make = make
+        self.turn = asyncio.Lock()
         self._lock = threading.Lock()
         self._process = os.getpid()
         self._running: list[_Running] = []  # one at most; a list, so that it can be ended without this object
@@ -80,7 +84,7 @@ class Station:
             self._running.clear()
         with self._lock:
             if not self._running:
-                client = self._make()
+                client, self.turn = self._make(), asyncio.Lock()
                 self._running.append(_Running(client, LoopThread("flatout.tables", client.close)))
             return self._running[0]
 

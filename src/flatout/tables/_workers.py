@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
-from flatout.engine import window_of
 from flatout.errors import ConfigError
 from flatout.values import Limits
 from flatout.values.checks import is_count
@@ -21,6 +21,25 @@ MORE = 2
 MOST = 256
 """Batches at once in one worker, at most: each may hold a thread."""
 
+MINUTES = 2
+"""Minutes of a known rate whose rows are in hand: the slowest row of a batch may take a good part of one."""
+
+TAIL = 12
+"""Rows in hand for each request in flight. A batch's slowest row takes ten times as long as most others."""
+
+UNKNOWN = 12_000
+"""Rows in hand if no limit is known: those of 6,000 requests a minute."""
+
+
+def rows_in_hand(limits: Limits) -> int:
+    """How many rows keep these limits used, while the batches that are about to end wait for their slowest rows."""
+    known = []
+    if limits.rpm is not None:
+        known.append(math.ceil(limits.rpm * MINUTES))
+    if limits.concurrency is not None:
+        known.append(limits.concurrency * TAIL)
+    return min(known, default=UNKNOWN)
+
 
 def batches_at_once(limits: Limits | None, rows: int, workers: int = 1) -> int:
     """How many batches a worker takes at once, so that all of them together keep the limits used.
@@ -33,7 +52,7 @@ def batches_at_once(limits: Limits | None, rows: int, workers: int = 1) -> int:
         rows: the rows of a batch.
         workers: the workers that share the limits.
     """
-    return min(MOST, MORE + -(-window_of(limits or Limits()) // (rows * workers)))
+    return min(MOST, MORE + math.ceil(rows_in_hand(limits or Limits()) / (rows * workers)))
 
 
 def engine(module: str, extra: str) -> Any:

@@ -111,6 +111,20 @@ def test_several_threads_share_one_client():
     assert wire.most <= 2
 
 
+def test_the_table_that_came_first_is_asked_first():
+    """The batches of an engine would all end together, and nothing be handed on until then."""
+    wire = Lines()
+    given = [pa.table({"text": [f"{name}{n}" for n in range(400)]}) for name in "ab"]
+
+    async def main():
+        with answers(wire, limits=Limits(concurrency=1)) as ask:
+            await asyncio.gather(*(ask.call_async(table) for table in given))
+
+    asyncio.run(main())
+    order = "".join(prompt[len("Say ")] for prompt in wire.prompts)
+    assert order in ("a" * 400 + "b" * 400, "b" * 400 + "a" * 400)
+
+
 def test_a_table_that_does_not_suit_is_refused_before_anything_is_sent():
     """A thousand calls would be paid for, and then the column be missing."""
     wire = Lines()

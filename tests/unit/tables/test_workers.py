@@ -9,17 +9,27 @@ from pathlib import Path
 import pytest
 
 from flatout import ConfigError, Limits
-from flatout.engine import window_of
 from flatout.tables._workers import MOST, batches_at_once, check_counts, check_travels, engine, for_all_workers
 
 
-@pytest.mark.parametrize("limits", [None, Limits(rpm=600), Limits(rpm=10_000), Limits(concurrency=500)])
+@pytest.mark.parametrize(
+    ("limits", "rows_in_hand"),
+    [
+        (None, 12_000),
+        (Limits(tpm=2_000_000), 12_000),
+        (Limits(rpm=600), 1_200),
+        (Limits(rpm=10_000), 20_000),
+        (Limits(concurrency=500), 6_000),
+        (Limits(rpm=600, concurrency=500), 1_200),
+    ],
+)
 @pytest.mark.parametrize("rows", [100, 1_000])
 @pytest.mark.parametrize("workers", [1, 4])
-def test_batches_at_once_hold_a_full_window_while_one_of_them_ends(limits, rows, workers):
+def test_batches_at_once_hold_enough_rows_while_one_of_them_ends(limits, rows_in_hand, rows, workers):
     """A limit would idle whenever a batch waits for its slowest rows."""
     many = batches_at_once(limits, rows, workers)
-    assert (many - 1) * rows * workers >= window_of(limits or Limits())
+    assert (many - 1) * rows * workers >= rows_in_hand
+    assert many <= 3 + rows_in_hand / (rows * workers)
 
 
 def test_tiny_batches_do_not_make_threads_without_end():
