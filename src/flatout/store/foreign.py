@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flatout.errors import ConfigError
+from flatout.text.sql import quoted
 
 
 def tables(path: Path, name: str) -> list[str]:
@@ -35,12 +36,12 @@ def whole_table(path: Path, table: str, name: str) -> str:
     Raises:
         ConfigError: the database cannot be read.
     """
-    quoted = '"' + table.replace('"', '""') + '"'
+    rows = f"SELECT * FROM {quoted(table)}"  # noqa: S608 - quoted, and opened for reading alone
     with _plain(name), _opened(path) as database, suppress(sqlite3.OperationalError):
         # An index may hold all columns in another order. Views and tables without row ids have an order of their own.
-        database.execute(f"SELECT rowid FROM {quoted} LIMIT 0")  # noqa: S608 - quoted, and opened for reading alone
-        return f"SELECT * FROM {quoted} ORDER BY rowid"  # noqa: S608
-    return f"SELECT * FROM {quoted}"  # noqa: S608
+        database.execute(f"SELECT rowid FROM {quoted(table)} LIMIT 0")  # noqa: S608 - quoted, and opened for reading alone
+        return f"{rows} ORDER BY rowid"
+    return rows
 
 
 def columns(path: Path, query: str, name: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flatout.errors import ConfigError
+from flatout.text.sql import quoted
 
 BUSY = 30.0
 """Seconds to wait for others who are writing to the database."""
@@ -60,11 +61,11 @@ def replace(
     with plain(), _made(path), closing(sqlite3.connect(path, timeout=BUSY, isolation_level=None)) as database:
         database.execute("BEGIN IMMEDIATE")
         before(_content(database, table))
-        database.execute(f"DROP TABLE IF EXISTS {_quoted(table)}")
-        declared = ", ".join(f"{_quoted(name)} {kind}".rstrip() for name, kind in columns)
-        database.execute(f"CREATE TABLE {_quoted(table)} ({declared})")
+        database.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
+        declared = ", ".join(f"{quoted(name)} {kind}".rstrip() for name, kind in columns)
+        database.execute(f"CREATE TABLE {quoted(table)} ({declared})")
         places = ", ".join("?" * len(columns))
-        total = database.executemany(f"INSERT INTO {_quoted(table)} VALUES ({places})", rows).rowcount  # noqa: S608 - quoted
+        total = database.executemany(f"INSERT INTO {quoted(table)} VALUES ({places})", rows).rowcount  # noqa: S608 - quoted
         after(_content(database, table))
         database.execute("COMMIT")  # closing without it undoes everything
     return max(0, total)
@@ -77,7 +78,7 @@ def _content(database: sqlite3.Connection, table: str) -> Content:
         return
     if found[0] == "view":
         raise ConfigError(f"{table} is a view; write to a table")
-    rows = database.execute(f"SELECT * FROM {_quoted(table)}")  # noqa: S608 - quoted
+    rows = database.execute(f"SELECT * FROM {quoted(table)}")  # noqa: S608 - quoted
     yield tuple(column[0] for column in rows.description)
     yield from rows
 
@@ -104,7 +105,3 @@ def plain() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise OSError(f"SQLite says: {error}") from None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from flatout.errors import ConfigError
+from flatout.text.sql import quoted
 
 from ._arrow import SLICE, arrow, first_line, one_batch, table_of, unreadable
 from ._polars import as_arrow
@@ -186,7 +187,7 @@ class _DuckDB(_Arrow):
         self._types = dict(zip(relation.columns, map(str, relation.types), strict=True))
         as_text = {name for name, kind in self._types.items() if any(each in kind for each in _ARROW_LACKS)}
         taken = (
-            f"{_quoted(name)}::VARCHAR AS {_quoted(name)}" if name in as_text else _quoted(name) for name in self._types
+            f"{quoted(name)}::VARCHAR AS {quoted(name)}" if name in as_text else quoted(name) for name in self._types
         )
         super().__init__(table_of(relation.project(", ".join(taken)) if as_text else relation))
 
@@ -195,9 +196,7 @@ class _DuckDB(_Arrow):
         made = self._relation.query("flatout_answered", "SELECT * FROM answered")
         own = {name: kind for name, kind in self._types.items() if name not in added.schema.names}
         typed = (
-            f"{_quoted(name)}::{own[name]} AS {_quoted(name)}"
-            if name in own and own[name] != str(kind)
-            else _quoted(name)
+            f"{quoted(name)}::{own[name]} AS {quoted(name)}" if name in own and own[name] != str(kind) else quoted(name)
             for name, kind in zip(made.columns, made.types, strict=True)
         )
         del answered
@@ -223,10 +222,6 @@ class _Dataset:
         own = self._dataset.remove_columns([name for name in self.names if name in added.schema.names])
         made = datasets.concatenate_datasets([own, datasets.Dataset(datasets.table.InMemoryTable(added))], axis=1)
         return made.with_format(self._dataset.format["type"], **self._dataset.format["format_kwargs"])
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def library(name: str) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from flatout.errors import ConfigError
 from flatout.runs.parquet import arrow, rows_of, types_of
+from flatout.text.sql import quoted
 
 _ROWS_READ = 256  # rows of a record batch
 
@@ -29,8 +30,7 @@ def tables(path: Path, name: str) -> list[str]:
 
 def whole_table(table: str) -> str:
     """The query for a table's rows; DuckDB keeps the order in which they were put in."""
-    quoted = table.replace('"', '""')
-    return f'SELECT * FROM "{quoted}"'  # noqa: S608 - quoted, and opened for reading alone
+    return f"SELECT * FROM {quoted(table)}"  # noqa: S608 - quoted, and opened for reading alone
 
 
 def columns(path: Path, query: str, name: str) -> tuple[tuple[str, ...], str]:

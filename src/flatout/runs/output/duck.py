@@ -12,6 +12,7 @@ from typing import Any
 
 from flatout.errors import ConfigError
 from flatout.runs.input.duck import engine, whole_table
+from flatout.text.sql import quoted
 
 _ROWS_READ = 1_000
 
@@ -61,12 +62,12 @@ def replace(
                 path.chmod(0o600)
             database.execute("BEGIN")
             before(_content(database, table))
-            quoted = _quoted(table)
+            name = quoted(table)
             database.register("flatout_rows", schema.empty_table())
-            database.execute(f"CREATE OR REPLACE TABLE {quoted} AS SELECT * FROM flatout_rows")  # noqa: S608 - quoted
+            database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM flatout_rows")  # noqa: S608 - quoted
             for group in groups:
                 database.register("flatout_rows", group)
-                database.execute(f"INSERT INTO {quoted} SELECT * FROM flatout_rows")  # noqa: S608
+                database.execute(f"INSERT INTO {name} SELECT * FROM flatout_rows")  # noqa: S608
                 total += group.num_rows
             after(_content(database, table))
             database.execute("COMMIT")  # closing without it undoes everything
@@ -88,7 +89,7 @@ def _content(database: Any, table: str) -> Content:
     if found[0] == "VIEW":
         raise ConfigError(f"{table} is a view; write to a table")
     # The rows are asked for only when they are wanted: a result that is not read to its end blocks the connection.
-    yield tuple(str(column[0]) for column in database.execute(f"DESCRIBE {_quoted(table)}").fetchall())
+    yield tuple(str(column[0]) for column in database.execute(f"DESCRIBE {quoted(table)}").fetchall())
     rows = database.execute(whole_table(table))
     while some := rows.fetchmany(_ROWS_READ):
         yield from some
@@ -101,7 +102,3 @@ def _plain(duckdb: Any) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise OSError(f"DuckDB says: {str(error).partition(chr(10))[0]}") from None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
