@@ -7,8 +7,7 @@ so that the course of a run of days takes a few megabytes.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from flatout.events import (
 )
 from flatout.layers.limit import TargetStatus
 from flatout.store.course import TRIED, Happening, Kind, Stretch
+from flatout.tasks.loop import wall_clock
 from flatout.values.quantiles import quantile
 
 LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
@@ -96,7 +96,7 @@ class Course:
         self._file = file
         self._flow = flow or Flow()
         self._loop = loop
-        self._wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        self._wall = wall_clock(loop)
         self._began = self._wall()
         self._since = self._began
         self._counts: dict[str, _Counts] = {}

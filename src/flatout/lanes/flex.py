@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
-from collections.abc import Callable
 
 from flatout.engine import Engine
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.journey import Flex, Journey
+from flatout.tasks.loop import wall_clock
 from flatout.values import Call, Target
 
 from .batch.targets import target_of
@@ -54,8 +53,7 @@ class FlexLane:
     def __init__(self, engine: Engine, until: float | None = None) -> None:
         self._engine = engine
         self.until = until
-        # by the wall: a monotonic clock stands still while a laptop sleeps
-        self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+        self._wall = wall_clock(asyncio.get_running_loop())
         self._deadline = DAY if until is None else max(DAY, self.left() + AFTERWARDS)
         self._wishes: dict[str, Flex] = {}
 

@@ -19,6 +19,7 @@ from flatout.policies.failures.outcome import Outcomes
 from flatout.policies.failures.service import Service
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Estimator
+from flatout.tasks.loop import wall_clock
 from flatout.values import Call, Limits, Reply
 
 
@@ -221,7 +222,7 @@ class Limit:
                 queue.drain(pacer, loop)
 
     def _begin(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> Outcomes:
-        self._wall = getattr(loop, "wall_time", time.time)  # a virtual loop has its own calendar
+        self._wall = wall_clock(loop)
         self._outcomes = Outcomes(pacer, self.health, wait_for_quota=self._wait_for_quota)
         return self._outcomes
 

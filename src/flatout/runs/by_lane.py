@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from flatout.client import Client
 from flatout.store import Item, RunFile
 from flatout.store.ledger import LANE
+from flatout.tasks.loop import wall
 
 from .again import Feed
 from .alone import Alone
@@ -163,7 +163,7 @@ class ByLane(Pending):
         if until is None:
             return FlexLane(client.engine)
         whole = self.options.within or 0.0
-        lane_for("flex", lanes, until - _wall(), whole=whole, began=self._began, say=COMMAND)
+        lane_for("flex", lanes, until - wall(), whole=whole, began=self._began, say=COMMAND)
         keep_deadline(store, whole, until)
         return self._flex(client, lanes, until)
 
@@ -188,7 +188,7 @@ class ByLane(Pending):
         lanes = ways(client.engine, self.options.model, rows, calls)
         if self.options.within is None:
             return lanes, None
-        now = _wall()
+        now = wall()
         until = deadline(store, self.options.within, now, anew=self._state_before == "finished")
         self._began = until < now + self.options.within
         return lanes, until
@@ -253,9 +253,3 @@ class ByLane(Pending):
     def _left(self) -> int | None:
         total = self.progress.total
         return None if total is None else max(0, total - self.progress.finished)
-
-
-def _wall() -> float:
-    """The wall clock; Unix time."""
-    wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-    return wall()

@@ -18,5 +18,10 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def wall() -> float:
     """The wall clock of the running loop, in Unix seconds: a virtual loop has its own calendar."""
-    told: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
-    return told()
+    return wall_clock(asyncio.get_running_loop())()
+
+
+def wall_clock(loop: asyncio.AbstractEventLoop) -> Callable[[], float]:
+    """The wall clock of a loop: a function of the Unix time. It may be adjusted, but goes on while a laptop sleeps."""
+    clock: Callable[[], float] = getattr(loop, "wall_time", time.time)
+    return clock

@@ -9,7 +9,6 @@ the spans of an instrumented HTTP client are its siblings, not its children.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -19,6 +18,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from flatout.events import CallFinished, Event
 from flatout.journey import FailedAttempt
+from flatout.tasks.loop import wall
 from flatout.text.redact import redact as without_keys
 from flatout.values import Call, Reply, Usage
 
@@ -154,9 +154,7 @@ def _failure(failure: FailedAttempt) -> tuple[str, dict[str, Any]]:
 
 def _wall_offset() -> float:
     """Unix time minus the loop's clock, in seconds. It is read for each call, because wall clocks are adjusted."""
-    loop = asyncio.get_running_loop()
-    wall: Callable[[], float] = getattr(loop, "wall_time", time.time)  # a virtual loop has its own wall clock
-    return wall() - loop.time()
+    return wall() - asyncio.get_running_loop().time()
 
 
 def _ns(seconds: float) -> int:

@@ -8,7 +8,6 @@ process. Nothing is remembered from pass to pass but the ledger, so memory stays
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
@@ -24,6 +23,7 @@ from flatout.lanes.noted import forget, note
 from flatout.lanes.past import Past, remember
 from flatout.lanes.standing import done_rows
 from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Seen
+from flatout.tasks.loop import wall_clock
 from flatout.values import Call, Result
 
 from .asked import TOGETHER, Asked, is_fresh
@@ -83,8 +83,7 @@ class BatchLane:
         self._ledger = ledger
         self._name = name
         self._keep = keep
-        # by the wall: a monotonic clock stands still while a laptop sleeps
-        self._wall: Callable[[], float] = getattr(asyncio.get_running_loop(), "wall_time", time.time)
+        self._wall = wall_clock(asyncio.get_running_loop())
         known = ledger.batches()
         self._targets = LaneTargets(engine, ledger, self._wall, known, form)
         self._stopped = asyncio.Event()
