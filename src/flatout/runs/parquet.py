@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flatout.errors import ConfigError
+from flatout.extras import package
 from flatout.text.halves import to_json
 
 LARGEST_GROUP = 4 * 1024**3
@@ -39,12 +40,8 @@ def arrow() -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep twice as much; read at the import
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("Parquet needs pyarrow, which is not installed: pip install 'flatout[parquet]'") from None
-    return pyarrow
+    package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
+    return package("pyarrow", needs="Parquet needs", extra="parquet")
 
 
 def read_types(file: Path | BinaryIO, name: str) -> tuple[tuple[str, ...], str]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from flatout.errors import ConfigError
+from flatout.extras import package
 
 AT_ONCE = 256
 """Rows that become Python's values in one turn: more would keep the event loop waiting."""
@@ -25,11 +26,7 @@ def arrow() -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        import pyarrow
-    except ImportError:
-        raise ConfigError("tables need pyarrow, which is not installed: pip install 'flatout[tables]'") from None
-    return pyarrow
+    return package("pyarrow", needs="tables need", extra="tables")
 
 
 def record_batch(value: Any) -> Any:

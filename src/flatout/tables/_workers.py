@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Any
 
 from flatout.errors import ConfigError
+from flatout.extras import package
 from flatout.values import Limits
 from flatout.values.checks import is_count
 
@@ -61,13 +61,7 @@ def engine(module: str, extra: str) -> Any:
     Raises:
         ConfigError: it is not installed.
     """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        missing = (error.name or extra).partition(".")[0]
-        raise ConfigError(
-            f"flatout.{extra} needs {missing}, which is not installed: pip install 'flatout[{extra}]'"
-        ) from None
+    return package(module, needs=f"flatout.{extra} needs", extra=extra)
 
 
 def check_counts(**counts: Any) -> None:

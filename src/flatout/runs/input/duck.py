@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flatout.errors import ConfigError
+from flatout.extras import package
 from flatout.runs.parquet import arrow, rows_of, types_of
 from flatout.text.sql import quoted
 
@@ -70,13 +71,7 @@ def engine(name: str) -> Any:
         ConfigError: it, or pyarrow, is not installed.
     """
     arrow()
-    try:
-        import duckdb
-    except ImportError:
-        raise ConfigError(
-            f"{name}: a DuckDB database needs duckdb, which is not installed: pip install 'flatout[duckdb]'"
-        ) from None
-    return duckdb
+    return package("duckdb", needs=f"{name}: a DuckDB database needs", extra="duckdb")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from flatout.errors import ConfigError
+from flatout.extras import package
 
 from .begun import Begun, check_unique
 from .places import Place
@@ -44,12 +45,7 @@ def begin_workbook(place: Place, part: str | None, source: InputSource) -> Begun
 
 
 def _sheet(place: Place, wanted: str | None, name: str) -> Any:
-    try:
-        import python_calamine as calamine
-    except ImportError:
-        raise ConfigError(
-            f"{name}: a workbook needs python-calamine, which is not installed: pip install 'flatout[excel]'"
-        ) from None
+    calamine = package("python_calamine", needs=f"{name}: a workbook needs", extra="excel", name="python-calamine")
     file = place.path or place.open()
     _check_size(file, name)
     if not isinstance(file, Path):
