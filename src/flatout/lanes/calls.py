@@ -97,9 +97,19 @@ def calls_in_lane(
     again, flow = {"unsent", "failed"} if retry_failed else {"unsent"}, Flow()
 
     def results(store: RunFile, name: str) -> AsyncGenerator[Result[Any], None]:
-        lane = LaneCalls(store, name, source, wish, asker=asker, engine=engine, again=again, flow=flow, form=form)
-        lane.known, lane.ends_at = known, ends_at
-        return lane.results()
+        return LaneCalls(
+            store,
+            name,
+            source,
+            wish,
+            asker=asker,
+            engine=engine,
+            again=again,
+            flow=flow,
+            form=form,
+            known=known,
+            ends_at=ends_at,
+        ).results()
 
     kept = kept_results(results, place, job=job, asker=asker, flow=flow)
     return kept if wish.within is None or Path(place).exists() else _in_time(kept, source, wish, engine)
@@ -157,7 +167,7 @@ class LaneCalls:
         engine: the client's.
         again: the states of items that are asked again.
         flow: tells what goes on.
-        form: see `calls_in_lane`.
+        form, known, ends_at: see `calls_in_lane`.
     """
 
     def __init__(
@@ -171,8 +181,9 @@ class LaneCalls:
         engine: Engine,
         again: set[str],
         flow: Flow,
-        form: Form = CALLS,
-        ends_at: float | None = None,
+        form: Form,
+        known: set[int] | None,
+        ends_at: float | None,
     ) -> None:
         self._form = form
         self._flow = flow
@@ -183,8 +194,8 @@ class LaneCalls:
         self._asker = asker
         self._engine = engine
         self._again = again
-        self.known: set[int] | None = None
-        self.ends_at: float | None = None
+        self._known = known
+        self._ends_at = ends_at
         self._given: set[int] = set()  # calls whose result was given, although their state is one of `again`
         self._found: list[tuple[Row, Result[Any]]] = []
         self._ready: asyncio.Queue[Result[Any] | None] = asyncio.Queue(TOGETHER)
@@ -234,12 +245,12 @@ class LaneCalls:
         self, lane: BatchLane, lanes: Sequence[Way], until: float | None, *, leaves: bool
     ) -> None:
         """Ask in batches, and at once what would not be in time there."""
-        leave_at = lane.now() if leaves else self.ends_at
+        leave_at = lane.now() if leaves else self._ends_at
         if until is not None and not leaves:
             leave_at = until - leaves_at("batch", on_the_way(lanes, self._wish.within or 0.0))
         self._store.set_fact(LEAVES, leave_at)
         left = await Rounds(lane, partial(self._walk, lane)).go(leave_at)
-        if left and self.ends_at is None:
+        if left and self._ends_at is None:
             await self._ask_the_rest(lane, lanes, until)
         elif lane.money.short and not left:
             await self._refuse(lane.money.need)
@@ -338,8 +349,8 @@ class LaneCalls:
                     self._compare(item, row)
                 if item is not None and item.state not in self._again:
                     if first:
-                        if self.known is not None:
-                            self.known.add(index)
+                        if self._known is not None:
+                            self._known.add(index)
                         await self._ready.put(result_of(item, row.call))
                 elif index not in self._given:
                     yield row

@@ -129,11 +129,6 @@ class Survey(Generic[RowT]):
         if not self.calls:
             raise ConfigError("there is nothing to plan: the input has no calls")
 
-    @property
-    def has_cache(self) -> bool:
-        """Whether the client has a cache."""
-        return self._cache is not None
-
     def _see(self, given: Given[RowT], known: tuple[bytes | None, bool] | None) -> None:
         call = given.call
         self.calls += 1
