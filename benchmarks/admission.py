@@ -16,6 +16,7 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
+from benchmarks.rounds import added, medians
 from flatout.events import Events
 from flatout.journey import Journey, set_journey
 from flatout.layers.limit import Limit
@@ -169,7 +170,7 @@ def main() -> None:
     print(f"\n{WAITING:,} waiting, {IN_FLIGHT} in flight; µs of CPU a call, medians of {options.rounds} rounds")
     print(f"{'limits':24}{'decision':>10}{'answer':>10}{'limit':>10}{'semaphore':>11}{'the layer adds':>16}")
     for name, each in alone.items():
-        decided, answered = (statistics.median(times) for times in zip(*each, strict=True))
+        decided, answered = medians(each)
         print(f"{name:24}{decided:>10.2f}{answered:>10.2f}" + _layer(whole.get(name), base))
 
 
@@ -177,8 +178,7 @@ def _layer(whole: list[float] | None, base: list[float]) -> str:
     """What the whole layer takes, where it was measured, beside a semaphore."""
     if whole is None:
         return ""
-    added = statistics.median(a - b for a, b in zip(whole, base, strict=True))
-    return f"{statistics.median(whole):>10.2f}{statistics.median(base):>11.2f}{added:>16.2f}"
+    return f"{statistics.median(whole):>10.2f}{statistics.median(base):>11.2f}{added(whole, base):>16.2f}"
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from flatout.agents import Agent
 from flatout.layer import Request, Response
 
 from .agents_peer import cpu
+from .rounds import added
 
 
 async def add_async(a: int, b: int) -> int:
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--peer", default=sys.executable, help="an interpreter that has pydantic-ai")
     options = parser.parse_args()
     whole, alone = asyncio.run(rounds(options.turns, options.runs, options.rounds))
-    beyond = statistics.median(w - a for w, a in zip(whole, alone, strict=True))
+    beyond = added(whole, alone)
     print(f"{options.turns} turns a run, one tool a turn; CPU µs a turn, medians of {options.rounds} rounds")
     print(f"flatout, call and loop   {statistics.median(whole):8.0f}")
     print(f"the calls alone          {statistics.median(alone):8.0f}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
+from benchmarks.rounds import medians
 from flatout.durable.asked import asked
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.cache import Cache, KeyOf
@@ -96,11 +96,8 @@ async def path(count: int, rounds: int, folder: Path) -> dict[str, tuple[float, 
         measured["miss"].append(await timed(through, calls, answers))
         measured["hit"].append(await timed(through, calls))
     await answers.close()
-    bare = [statistics.median(part) for part in zip(*measured["bare"], strict=True)]
-    return {
-        name: tuple(statistics.median(part) - bare[at] for at, part in enumerate(zip(*measured[name], strict=True)))
-        for name in ("miss", "hit")
-    }
+    bare = medians(measured["bare"])
+    return {name: tuple(a - b for a, b in zip(medians(measured[name]), bare, strict=True)) for name in ("miss", "hit")}
 
 
 async def lookups(count: int, folder: Path) -> float:

@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable
 from flatout.tasks.loop import loop_factory
 
 from .contenders import bare, flat, naive
+from .rounds import ratio
 from .server import serving
 
 COLD = (
@@ -61,8 +62,7 @@ def table(
     print(f"{'':10}{'CPU µs/call':>12}{'× bare':>8}{'wall s':>9}{'× bare':>8}")
     base_cpu, base_wall = statistics.median(cpu["bare"]), statistics.median(wall["bare"])
     for name in contenders:
-        c = statistics.median(a / b for a, b in zip(cpu[name], cpu["bare"], strict=True))
-        w = statistics.median(a / b for a, b in zip(wall[name], wall["bare"], strict=True))
+        c, w = ratio(cpu[name], cpu["bare"]), ratio(wall[name], wall["bare"])
         mine, took = statistics.median(cpu[name]), statistics.median(wall[name])
         print(f"{name:10}{mine:>12.0f}{c:>8.2f}{took:>9.2f}{w:>8.2f}")
     print(f"(medians; ratios are medians of the rounds' own; bare: {base_cpu:.0f} µs, {base_wall:.2f} s)")
@@ -81,8 +81,7 @@ def cold_table(count: int, concurrency: int, rounds: int) -> None:
                     wall[name].append(took)
     print(f"\nA new process each: {count:,} calls, {concurrency:,} in flight, {rounds} rounds")
     for name in cpu:
-        c = statistics.median(a / b for a, b in zip(cpu[name], cpu["bare"], strict=True))
-        w = statistics.median(a / b for a, b in zip(wall[name], wall["bare"], strict=True))
+        c, w = ratio(cpu[name], cpu["bare"]), ratio(wall[name], wall["bare"])
         mine, took = statistics.median(cpu[name]), statistics.median(wall[name])
         print(f"{name:10}{mine * 1e3:>9.0f} ms of CPU{c:>8.2f} ×{took * 1e3:>9.0f} ms{w:>8.2f} ×")
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.rounds import medians
 from flatout.layer import Codec, Response
 from flatout.providers import codec_for, registry
 from flatout.values import Call, Target
@@ -73,8 +73,8 @@ def measure(name: str, times: int, rounds: int) -> tuple[float, float]:
         json.dumps(payload).encode()
         json.loads(body)
 
-    found = [(timed(ours, times), timed(by_hand, times)) for _ in range(rounds)]
-    return statistics.median(mine for mine, _ in found), statistics.median(other for _, other in found)
+    mine, other = medians((timed(ours, times), timed(by_hand, times)) for _ in range(rounds))
+    return mine, other
 
 
 def _fields(endpoint: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from .rounds import medians
 from .server import serving
 
 CHILD = """
@@ -110,7 +111,7 @@ def main() -> None:
                     steps[name].append(json.loads(printed))
     print(f"\nWhole processes, medians of {rounds}{'':19}{'CPU ms':>10}{'wall ms':>10}")
     for name, figures in whole.items():
-        cpu, wall = (statistics.median(each) for each in zip(*figures, strict=True))
+        cpu, wall = medians(figures)
         print(f"{name:50}{cpu:>10.0f}{wall:>10.0f}")
     print("\nA first call in a started interpreter, CPU ms")
     for name, found in steps.items():

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.util
-import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import flatout
+from benchmarks.rounds import medians, ratio
 from flatout import Client, Limits
 from flatout.testing import ProviderModel, ProviderSettings, serve
 
@@ -93,9 +93,9 @@ async def measure(url: str, calls: int, rounds: int) -> None:
             alone, beneath = kind(made[own]), kind(over(client))
             await cpu(alone, AT_ONCE), await cpu(beneath, AT_ONCE)
             figures = [(await cpu(alone, calls), await cpu(beneath, calls)) for _ in range(rounds)]
-            ratio = statistics.median(second / first for first, second in figures)
-            first, second = (statistics.median(each) * 1e6 for each in zip(*figures, strict=True))
-            print(f"{name:20} {first:6.0f} µs a call alone, {second:6.0f} over flatout: {ratio:.2f} ×")
+            first, second = (each * 1e6 for each in medians(figures))
+            times = ratio([over for _, over in figures], [alone for alone, _ in figures])
+            print(f"{name:20} {first:6.0f} µs a call alone, {second:6.0f} over flatout: {times:.2f} ×")
 
 
 async def serving() -> None:

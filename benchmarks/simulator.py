@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import multiprocessing as mp
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from typing import cast
 
 from flatout.tasks.loop import loop_factory
 
+from .rounds import medians, ratio
 from .server import in_own_process
 
 PROMPT = "Explain the CAP theorem in three sentences. " * 9
@@ -180,8 +180,8 @@ def table(title: str, body: bytes, count: int, connections: int, rounds: int, ba
     print(f"\n{title}: {count:,} requests on {connections:,} connections, {rounds} rounds")
     print(f"{'':12}{'CPU µs/request':>15}{'requests/s':>12}{'× CPU':>8}")
     for name, runs in found.items():
-        used, took = (statistics.median(values) for values in zip(*runs, strict=True))
-        share = statistics.median(mine[0] / theirs[0] for mine, theirs in zip(runs, found[base.__name__], strict=True))
+        used, took = medians(runs)
+        share = ratio([mine for mine, _ in runs], [theirs for theirs, _ in found[base.__name__]])
         print(f"{name:12}{used / count * 1e6:>15.0f}{count / took:>12,.0f}{share:>8.2f}")
 
 

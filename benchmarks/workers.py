@@ -25,6 +25,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.rounds import ratio
 from benchmarks.scale import write_input
 from benchmarks.server import serving
 
@@ -92,11 +93,11 @@ def main() -> None:
                     f"round {number + 1}, workers {count}: {many.pace:7,.0f} rows/s, {cost}, load {load:.1f}",
                     flush=True,
                 )
-    gains = [several / one for one, several in zip(paces[1], paces[asked.workers], strict=True)]
     one, several, server = (statistics.median(each) for each in (costs[1], costs[asked.workers], serves))
     cores = os.cpu_count() or 1
     allowed = cores * 1e6 / (several + server) / statistics.median(paces[1])
-    print(f"rows a second, {asked.workers} workers against one process, median: {statistics.median(gains):.2f} ×")
+    gain = ratio(paces[asked.workers], paces[1])
+    print(f"rows a second, {asked.workers} workers against one process, median: {gain:.2f} ×")
     print(f"CPU a row: one process {one:.0f} µs, {asked.workers} workers {several:.0f} µs; the server {server:.0f} µs")
     print(f"what that allows on {cores} processors without other work: {allowed:.2f} ×")
 
