@@ -8,28 +8,25 @@ process. Nothing is remembered from pass to pass but the ledger, so memory stays
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from msgspec.structs import replace
 
 from flatout.config.folders import state_folder
 from flatout.engine import Engine
-from flatout.errors import CallError, ConfigError, InvalidRequest, RunMismatch, ServerError, TransportError
+from flatout.errors import ConfigError, RunMismatch, ServerError
 from flatout.lanes.noted import forget, note
 from flatout.lanes.past import Past, remember
 from flatout.lanes.standing import done_rows
-from flatout.store.ledger import Batch, BatchRow, Ledger, Placed, Seen
+from flatout.store.ledger import Batch, BatchRow, Ledger, Seen
 from flatout.tasks.loop import wall_clock
-from flatout.values import Call, Result
 
 from .asked import TOGETHER, Asked, is_fresh
-from .box import Packed
-from .desk import log
 from .form import CALLS, Form
+from .hand_in import HandIn, Keep
 from .known import Known
 from .lane_target import LaneTarget
 from .lane_targets import LaneTargets
@@ -47,9 +44,6 @@ PASS_EVERY = 60.0
 LONGEST_NAP = 30.0
 """The most seconds of one sleep."""
 
-Keep = Callable[[Any, Result[Any]], Awaitable[None]]
-"""Puts the result of a row into the run file."""
-
 
 class BatchLane:
     """The rows of one run file in batches.
@@ -63,7 +57,6 @@ class BatchLane:
         form: what the rows ask for, and how they are written.
 
     Attributes:
-        submitted: how many rows this process has submitted.
         collected: the batches that ended while this process looked after them.
     """
 
@@ -87,16 +80,13 @@ class BatchLane:
         known = ledger.batches()
         self._targets = LaneTargets(engine, ledger, self._wall, known, form)
         self._stopped = asyncio.Event()
-        self._drains = False
         self._passes = 0
-        self.submitted = 0
         self.collected: list[Past] = []
         self._noted: bool | None = None
         self._walked_at = 0.0
         self._changed = False
         self._seen: dict[int, Seen] = {}
-        self._numbers = max((batch.number for batch in known), default=0)
-        self._began = {batch.number: batch.intended_at for batch in known}
+        self._hand_in = HandIn(self._targets, keep, self.money, self._asked, self._wall, known)
         self._targets.check_keys(name)
 
     # What is open
@@ -124,7 +114,7 @@ class BatchLane:
     @property
     def has_begun(self) -> bool:
         """Whether rows have ever stood in a batch."""
-        return self._numbers > 0
+        return self._hand_in.has_begun
 
     def now(self) -> float:
         """The wall clock; Unix time."""
@@ -133,10 +123,20 @@ class BatchLane:
     @property
     def waits(self) -> bool:
         """Whether another pass will find something to do."""
-        if self._drains:
-            return bool(self.open_batches or self._changed)
+        if self._hand_in.over:
+            return bool(self.open_batches or self._has_news)
         waiting = [*(each.deferred for each in self._targets), self._asked.waiting if self._asked else 0]
-        return bool(self.open_batches or self._changed or any(waiting) or self.money.may_come)
+        return bool(self.open_batches or self._has_news or any(waiting) or self.money.may_come)
+
+    @property
+    def submitted(self) -> int:
+        """How many rows this process has submitted."""
+        return self._hand_in.submitted
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether results have come since the last pass began, or rows have come back."""
+        return self._changed or self._hand_in.came_back
 
     # The rounds
 
@@ -162,7 +162,7 @@ class BatchLane:
         """
         await self._engine.stack.prices.load()
         self._passes += 1
-        self._changed = False
+        self._changed = self._hand_in.came_back = False
         for each in self._targets:
             each.deferred = 0
             each.boxes.clear()
@@ -173,10 +173,7 @@ class BatchLane:
                 await self._see(row, await known.at(row.index))
         else:
             await self._walk_with_answers(self._asked, rows, known)
-        if not self._drains:
-            for each in self._targets:
-                for most in list(each.boxes):
-                    await self._submit(each, most)
+        await self._hand_in.all_boxes()
         self._walked_at = self._wall()
 
     async def _walk_with_answers(self, asked: Asked, rows: AsyncIterator[Row], known: Known) -> None:
@@ -267,12 +264,12 @@ class BatchLane:
 
     def stop(self) -> None:
         """Wait no longer, and submit nothing more."""
-        self._drains = True
+        self._hand_in.over = True
         self._stopped.set()
 
     def drain(self) -> None:
         """Submit nothing more. What is open is waited for."""
-        self._drains = True
+        self._hand_in.over = True
 
     async def cancel(self) -> None:
         """Cancel all open batches."""
@@ -309,9 +306,9 @@ class BatchLane:
 
     def _is_worth_it(self) -> bool:
         if self.open_batches:  # a clock that was set back does not hold a pass up
-            return self._changed and not 0 <= self._wall() - self._walked_at < PASS_EVERY
+            return self._has_news and not 0 <= self._wall() - self._walked_at < PASS_EVERY
         deferring = [each for each in self._targets if each.deferred]
-        return self._changed or not deferring or any(not each.desk.rests for each in deferring)
+        return self._has_news or not deferring or any(not each.desk.rests for each in deferring)
 
     def _nap(self) -> float:
         now = self._wall()
@@ -349,72 +346,12 @@ class BatchLane:
             await self._keep(row, each.replay.failed(row.index, row.call, error, tries))
             return
         if known is None or not told:
-            await self._pack(each, row, row.call, 0.0, tries, known)
+            await self._hand_in.put(each, row, row.call, known)
             return
-        began = self._began.get(known.batch)
-        seconds = 0.0 if began is None else max(0.0, self._wall() - began)
         try:
-            result, bill = await each.replay.of(row.index, row.call, told, seconds)
+            result, bill = await each.replay.of(row.index, row.call, told, self._hand_in.age(known.batch))
         except Unanswered as question:
-            await self._pack(each, row, question.call, question.bill.cost or 0.0, tries, known)
+            await self._hand_in.put(each, row, question.call, known, paid=question.bill.cost or 0.0)
         else:
             self.money.settles(known.batch, each.desk.target, row.call, bill)
             await self._keep(row, result)
-
-    async def _pack(
-        self, each: LaneTarget, row: Row, call: Call, paid: float, tries: int, known: BatchRow | None
-    ) -> None:
-        """Put a question into a box; ``paid`` is what earlier answers to the row have cost."""
-        if self._drains:
-            return
-        if each.desk.rests:
-            each.deferred += 1
-            return
-        if self.money.waits():
-            return
-        most = known.most if known is not None else None
-        box = each.box(most)
-        try:
-            body = each.codec.encode(call).body
-            if len(body) > box.largest:
-                raise InvalidRequest(f"the request is too large for a batch: {len(body):,} bytes")
-        except CallError as error:
-            await self._keep(row, each.replay.failed(row.index, row.call, error))
-            return
-        if not box.has_room(body):
-            await self._submit(each, most)
-            box = each.box(most)
-        if not await self.money.takes(each.desk.target, call, box.bound, paid):
-            return
-        if known is not None and known.told:
-            self.money.leaves(known.batch)
-        placed = Placed(row.index, tries + 1, most, row.fingerprint, known.told if known is not None else ())
-        box.add(Packed(placed, body))
-        if self._asked is not None:
-            self._asked.packs(placed.fingerprint)
-
-    async def _submit(self, each: LaneTarget, most: int | None) -> None:
-        box = each.boxes.pop(most, None)
-        if box is None or not box.rows:
-            return
-        if each.desk.rests:
-            each.deferred += len(box.rows)
-            self.money.unpacks(box.bound)
-            return
-        self._numbers += 1
-        self.submitted += len(box.rows)
-        self._began[self._numbers] = self._wall()
-        self.money.submits(self._numbers, len(box.rows), box.bound, self._wall())
-        try:
-            await each.submitter.submit(self._numbers, box)
-        except TransportError as error:
-            if not any(batch.state == "open" for batch in self.open_batches):
-                raise
-            log.warning("batch %d is not submitted yet: %s", self._numbers, error)
-            each.deferred += len(box.rows)
-            each.desk.rest()
-        if self._asked is not None:
-            await self._asked.submits(box)
-        if self._numbers not in each.desk.batches:  # it was refused, and its rows are back
-            self._changed = True
-            self.money.takes_back(self._numbers)
