@@ -103,14 +103,15 @@ def test_an_interrupt_cancels_the_call():
 
 def test_an_interrupt_is_noticed_in_a_program_with_an_event_loop():
     """In a notebook or under ``asyncio.run``, Ctrl-C would be noticed when the answer is there."""
-    client = made(ProviderSettings(latency=60.0))
+    client, answers = made(ProviderSettings(latency=60.0)), []
 
     async def main(http):
         threading.Timer(0.1, asyncio.current_task().cancel).start()  # as asyncio's handler of the signal does
-        http.post(CHAT, headers=KEY, json=asks("Hello?"))
+        answers.append(http.post(CHAT, headers=KEY, json=asks("Hello?")))
 
     with flatout.sdk.http_client(client, sync=True) as http, pytest.raises(asyncio.CancelledError):
         asyncio.run(main(http))
+    assert not answers
     assert in_flight(client) == 0
 
 
