@@ -15,12 +15,14 @@ from tests.support.engine_jobs import (
     Cluster,
     Job,
     cluster,
+    folder,
     goes_on_after,
     jobs,
     needs_engines,
     uses_the_limit,
     whole,
 )
+from tests.support.redis_server import needs_redis, redis_server
 
 pytestmark = needs_engines
 
@@ -50,21 +52,43 @@ def test_ray_uses_the_limit_to_the_full_and_loses_nothing(run: own_network.Run, 
     run(lambda: uses_the_limit("ray", 900, address=ADDRESS))
 
 
+def test_ray_is_told_the_types_and_tells_in_a_sentence_what_is_wrong(run: own_network.Run, ray: Cluster) -> None:
+    """A look at the types would be paid for, and a typing error be told on a page of an actor's traceback."""
+
+    def work() -> None:
+        with provider() as server, jobs(server, address=ADDRESS, rows=3) as start:
+            told = start("ray_looks").told()
+            assert server.received == 3
+        assert told["as_looked"]
+        for name, words in (("column", "did you mean text?"), ("broker", "cannot be reached, so nothing is sent: ")):
+            [line] = (number for number, line in enumerate(told[name]) if words in line)
+            assert told[name][line].startswith("flatout.errors.ConfigError: ")
+            assert line <= 4
+
+    run(work)
+
+
 def test_a_killed_program_over_daft_run_again_pays_only_for_what_was_in_flight(run: own_network.Run) -> None:
     """Whoever runs a job again after a crash would pay for all of it twice."""
-    run(lambda: goes_on_after(Job.kill, 600, name="daft"))
+    run(lambda: goes_on_after(Job.kill, 600, at=300, name="daft", cache="answers.cache"))
 
 
 def test_a_killed_program_over_ray_run_again_pays_only_for_what_was_in_flight(
     run: own_network.Run, ray: Cluster
 ) -> None:
     """Whoever runs a job again after a crash would pay for all of it twice."""
-    run(lambda: goes_on_after(Job.kill, 600, address=ADDRESS))
+    run(lambda: goes_on_after(Job.kill, 600, at=300, address=ADDRESS, cache="answers.cache"))
 
 
+@needs_redis
 def test_a_killed_actor_pays_only_for_what_was_in_flight(run: own_network.Run, ray: Cluster) -> None:
     """Ray repeats the blocks of an actor that died: all their rows would be paid twice."""
-    run(lambda: goes_on_after(Job.kill_worker, 600, address=ADDRESS))
+
+    def work() -> None:
+        with folder() as place, redis_server(place) as kept:
+            goes_on_after(Job.kill_worker, 800, at=350, address=ADDRESS, cache=kept.address("answers"))
+
+    run(work)
 
 
 def test_several_actors_share_one_limit_while_its_keeper_is_killed(run: own_network.Run, ray: Cluster) -> None:

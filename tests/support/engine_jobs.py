@@ -11,8 +11,9 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,9 @@ SLACK = RPM // 60 // 2
 """Calls of half a second: those that are sent while a process is killed, or whose answers are not yet written."""
 
 PATIENCE = 600
+
+RECOVERY = 30
+"""Seconds after a death in which the limit need not be used: a program, an actor or a node may have to start."""
 
 PORT = 6379
 ADDRESS = f"127.0.0.1:{PORT}"
@@ -130,6 +134,12 @@ class Cluster:
         [keeper] = [pid for pid in self._left() if b"ray::Keepers" in _command(pid)]
         _kill(keeper)
 
+    def kill_idle_workers(self) -> None:
+        """Kill the processes that wait for a task."""
+        for pid in self._left():
+            if b"ray::IDLE" in _command(pid):
+                _kill(pid)
+
     def kill_node(self, worker: int) -> None:
         """Kill what runs the node of a worker for Ray. All that it has started there ends."""
         raylet = int(Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2].split()[1])
@@ -167,7 +177,9 @@ def _started(command: list[Any], folder: Path, out: Path, err: Path) -> subproce
 
 
 def _command(pid: int) -> bytes:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    with suppress(OSError):  # it has just ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]
+    return b""
 
 
 def _kill(pid: int) -> None:
@@ -210,13 +222,20 @@ def jobs(server: Provider, **settings: Any) -> Iterator[Callable[..., Job]]:
                 job.kill()
 
 
-def used(stats: Mapping[str, Any], rpm: float) -> float:
+def used(stats: Mapping[str, Any], rpm: float, died: Sequence[int] = ()) -> float:
     """The share of a limit that was used, in the seconds between a job's first and its last ones.
 
     Requests that meet a fault use it, too.
+
+    Args:
+        stats: what the provider has counted.
+        rpm: the limit.
+        died: seconds in which something died. Those that follow do not count: whatever it was has to start again.
     """
-    seconds = [each for each in stats["admitted_per_second"] if each][1:-2]
-    return sum(seconds) / len(seconds) / (rpm / 60) * stats["received"] / stats["admitted"]
+    admitted = list(enumerate(stats["admitted_per_second"]))
+    between = list(dropwhile(lambda second: not second[1], admitted))[2:-3]
+    counted = [each for at, each in between if not any(death <= at < death + RECOVERY for death in died)]
+    return sum(counted) / len(counted) / (rpm / 60) * stats["received"] / stats["admitted"]
 
 
 def whole(rows: int) -> dict[str, Any]:
@@ -226,28 +245,25 @@ def whole(rows: int) -> dict[str, Any]:
 
 def uses_the_limit(name: str, rows: int, faults: Faults = FAULTS, **settings: Any) -> None:
     """A job with faults, in a limit that the provider keeps."""
-    with provider(latency=0.5, rpm=RPM, burst=BURST, faults=faults) as server, jobs(server, **settings) as start:
-        assert start(name, rows=rows).told() == whole(rows)
+    with (
+        provider(latency=0.5, rpm=RPM, burst=BURST, faults=faults) as server,
+        jobs(server, rows=rows, **settings) as start,
+    ):
+        assert start(name).told() == whole(rows)
         stats = server.stats()
         assert stats["refused"] == 0
         assert stats["faults"]
         assert used(stats, RPM) >= 0.95, stats["admitted_per_second"]
 
 
-def goes_on_after(
-    kill: Callable[[Job], object], rows: int, *, name: str = "ray", kills: int = 1, **settings: Any
-) -> None:
-    """A job whose processes are killed, and what is paid again."""
-    with (
-        provider(latency=0.5, rpm=RPM, burst=BURST) as server,
-        jobs(server, cache="answers.cache", **settings) as start,
-    ):
-        job, in_flight = start(name, rows=rows), 0
-        for done in range(kills):
-            server.wait_for((done + 1) * rows // (kills + 1))
-            in_flight += server.stats()["in_flight"] + SLACK
-            kill(job)
-            if job.over:
-                job = start(name, rows=rows)
+def goes_on_after(kill: Callable[[Job], object], rows: int, *, at: int, name: str = "ray", **settings: Any) -> None:
+    """A job that is killed after some of its rows, and what is paid again."""
+    with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server, rows=rows, **settings) as start:
+        job = start(name)
+        server.wait_for(at)
+        in_flight = server.stats()["in_flight"] + SLACK
+        kill(job)
+        if job.over:
+            job = start(name)
         assert job.told() == whole(rows)
         assert server.received <= rows + in_flight

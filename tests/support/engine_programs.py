@@ -71,6 +71,36 @@ def ray(settings: Settings) -> dict[str, Any]:
     )
 
 
+def ray_looks(settings: Settings) -> dict[str, Any]:
+    """Look at the answers' types before anybody asks, ask, and do what cannot work."""
+    import ray
+
+    import flatout.ray
+
+    start_ray(settings)
+    count, given = settings["rows"], options(settings)
+    items = ray.data.from_items([{"id": number, "text": f"row {number}"} for number in range(count)])
+    asked = flatout.ray.answer(items, "{{ text }}", output=str, cost=True, **given)
+    looked = [asked.schema(), asked.limit(1).schema(), asked.sort("id").schema()]
+    tables = ray.get(asked.to_arrow_refs())
+    broker = Limits(rpm=60, shared="unix:///nowhere/redis.sock?db=0/team")
+    return {
+        "rows": sum(table.num_rows for table in tables),
+        "as_looked": all(look.base_schema == table.schema for look in looked for table in tables),
+        "column": refusal(lambda: flatout.ray.answer(texts(count), "{{ txet }}", **given).take_all()),
+        "broker": refusal(lambda: flatout.ray.answer(items, "{{ text }}", **{**given, "limits": broker}).take_all()),
+    }
+
+
+def refusal(work: Callable[[], object]) -> list[str]:
+    """The lines of the error with which something ends."""
+    try:
+        work()
+    except Exception as error:  # Ray's own, with the actor's in its text
+        return str(error).splitlines()
+    return []
+
+
 def daft(settings: Settings) -> dict[str, Any]:
     """`flatout.daft.answer`."""
     import daft
@@ -135,7 +165,12 @@ def checked(rows: Iterable[tuple[int, str, str | None, str | None]]) -> dict[str
     return {"rows": ids.total(), "ids": len(ids), "wrong": wrong, "errors": dict(errors)}
 
 
-PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {"ray": ray, "daft": daft, "daft_on_ray": daft_on_ray}
+PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {
+    "ray": ray,
+    "ray_looks": ray_looks,
+    "daft": daft,
+    "daft_on_ray": daft_on_ray,
+}
 
 
 def main(name: str, settings: Settings) -> None:

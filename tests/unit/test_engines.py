@@ -97,6 +97,9 @@ def test_a_batch_in_an_actor_is_answered():
         assert made.column("answer").to_pylist() == ["about one", "about two"]
         with pytest.raises(ConfigError, match='batch_format="pyarrow"'):
             answers({"text": ["one"]})
+        with pytest.raises(ConfigError, match="no column text") as wrong:
+            answers(pa.table({"txet": ["one"]}))
+        assert len(wrong.traceback) == 2  # this line, and the one that raises it: Ray shows all of it
 
 
 @pytest.mark.parametrize("held", [{"api_key": "sk-1"}, {"headers": {"x": "sk-1"}}])
