@@ -63,7 +63,10 @@ class Answers(tables.Answers):
         """
         if isinstance(table, dict):
             raise ConfigError('flatout.ray.Answers takes batches of Arrow: give map_batches batch_format="pyarrow"')
-        return super().__call__(table, **run)
+        try:
+            return super().__call__(table, **run)
+        except ConfigError as error:
+            raise error.with_traceback(None) from None  # Ray shows the way to an error before it: forty lines
 
 
 def answer(
