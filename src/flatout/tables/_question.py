@@ -93,19 +93,18 @@ class Question:
             ConfigError: a template cannot be filled in, or the prompt is empty.
             Exception: whatever the function raises.
         """
+        asked = self._asked(index, columns)
+        if self._system is None:
+            return asked
+        return {"prompt": asked, "system": self._filled(self._system, index, columns)}
+
+    def _asked(self, index: int, columns: Mapping[str, Any]) -> CallLike:
         if self._prompt is None:
-            asked = self._function(columns) if self._function is not None else ""
-            return (
-                asked
-                if self._system is None
-                else {"prompt": asked, "system": self._filled(self._system, index, columns)}
-            )
+            return self._function(columns) if self._function is not None else ""
         prompt = self._filled(self._prompt, index, columns)
         if not prompt.strip():
             raise ConfigError("the prompt is empty")
-        if self._system is None:
-            return prompt
-        return {"prompt": prompt, "system": self._filled(self._system, index, columns)}
+        return prompt
 
     def _templates(self) -> list[Template]:
         return [each for each in (self._prompt, self._system) if each is not None]

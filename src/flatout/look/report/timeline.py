@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from flatout.look.changes import spells
 from flatout.look.course import Course
@@ -29,68 +30,53 @@ def timeline(course: Course, clock: Clock) -> tuple[Plot, ...]:
     if not whole or clock.slots < 2:
         return ()
     bands, marks = _bands(course.happenings, clock), _marks(course.happenings, clock)
+    plot = partial(Plot, x=clock.x, bands=bands)
     plots = (
-        Plot(
+        plot(
             name="requests",
             title="Requests, and their limit",
             unit="per second",
-            x=clock.x,
             series=(*_rates(course, whole, clock), *_limits(course, clock, ("rpm",), 60.0)),
-            bands=bands,
             marks=marks,
         ),
-        Plot(
+        plot(
             name="in_flight",
             title="In flight",
             unit="calls",
-            x=clock.x,
             series=(
                 Series(label="in flight", values=_level(whole, clock, lambda each: each.in_flight), look="area"),
                 *_limits(course, clock, ("concurrency",), 1.0),
             ),
-            bands=bands,
         ),
-        Plot(
+        plot(
             name="latency_over_time",
             title="The provider's time for an answer",
             unit="seconds",
-            x=clock.x,
             series=(
                 Series(label="median", values=_latency(whole, clock, lambda each: each.latency_p50)),
                 Series(label="95th percentile", values=_latency(whole, clock, lambda each: each.latency_p95)),
             ),
-            bands=bands,
         ),
-        Plot(
+        plot(
             name="tokens",
             title="Tokens, and their limits",
             unit="per minute",
-            x=clock.x,
             series=(
                 *_all_tokens(course, whole, clock),
                 Series(label="input", values=_rate(whole, clock, lambda each: 60.0 * each.input_tokens)),
                 Series(label="output", values=_rate(whole, clock, lambda each: 60.0 * each.output_tokens)),
                 *_limits(course, clock, ("tpm", "itpm", "otpm"), 1.0),
             ),
-            bands=bands,
         ),
-        Plot(
-            name="held",
-            title="What held calls up",
-            unit="% of the time",
-            x=clock.x,
-            series=_held(whole, clock),
-        ),
-        Plot(  # far more wait than are in flight, often: in one picture those would lie on the zero line
+        plot(name="held", title="What held calls up", unit="% of the time", series=_held(whole, clock), bands=()),
+        plot(  # far more wait than are in flight, often: in one picture those would lie on the zero line
             name="waiting",
             title="Waiting for a permit",
             unit="calls",
-            x=clock.x,
             series=(Series(label="waiting", values=_level(whole, clock, lambda each: each.waiting)),),
-            bands=bands,
         ),
     )
-    return tuple(in_scale(plot) for plot in plots if any(any(series.values) for series in plot.series))
+    return tuple(in_scale(each) for each in plots if any(any(series.values) for series in each.series))
 
 
 def _rates(course: Course, whole: Sequence[Stretch], clock: Clock) -> tuple[Series, ...]:
