@@ -50,5 +50,5 @@ class Waits:
             self._apart = (now - came) / (self.went - went)
 
     def ahead(self, waiting: int) -> float:
-        """Seconds that a call will wait behind so many others, as far as earlier waits tell; 0 if unknown."""
+        """Seconds that a call will wait behind ``waiting`` others, as far as earlier waits tell; 0 if unknown."""
         return waiting * self._apart

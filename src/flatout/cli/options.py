@@ -323,7 +323,7 @@ SampleBudget = Annotated[float, _plan(metavar="USD", min=0.0, help="The most tha
 DryRun = Annotated[bool, _plan("--dry-run", metavar="", help="Ask nothing, and say what is assumed.")]
 
 PlannedRows = Annotated[
-    str | None, _plan("--rows", metavar="N", help="Plan for so many rows, of which the input is only a part: 100M.")
+    str | None, _plan("--rows", metavar="N", help="Plan for this many rows, of which the input is only a part: 100M.")
 ]
 
 Yes = Annotated[bool, _plan("--yes", metavar="", help="Go on with the run, whatever it costs.")]

@@ -35,7 +35,7 @@ from flatout.tasks.loop import wall_clock
 from flatout.values.quantiles import quantile
 
 LENGTHS = ((600.0, 1.0), (10_800.0, 10.0), (float("inf"), 60.0))
-"""The length of a stretch, in seconds, until so many seconds after the start."""
+"""Pairs of seconds: until when, from the start, and how long a stretch is until then."""
 
 SHORTEST_PAUSE = 1.0
 """Seconds: a shorter pause, or a shorter extension of one, is not recorded."""

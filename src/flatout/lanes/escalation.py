@@ -141,7 +141,7 @@ def on_the_way(ways: Sequence[Way], whole: float) -> list[Way]:
 
 
 def stays(lane: Lane, ways: Sequence[Way], left: float) -> bool:
-    """Whether rows that are in a lane are left there, with so many seconds until their answers are wanted."""
+    """Whether rows stay in their lane, with ``left`` seconds until their answers are wanted."""
     return left > leaves_at(lane, ways)
 
 

@@ -24,7 +24,7 @@ LATELY = 20
 """How many past batches count: providers change, and so do their queues."""
 
 MARGIN = 1.5
-"""The next batch may take so many times as long as the longest of the past ones."""
+"""The next batch may take this many times as long as the longest of the past ones."""
 
 ALIKE = 4
 """A past batch counts if it had at least a fourth of the rows: small ones say nothing about large ones."""

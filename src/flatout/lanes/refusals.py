@@ -17,7 +17,7 @@ _PRICED = Call("", max_tokens=1, service_tier="batch")
 
 
 class Spelling(NamedTuple):
-    """How who asks writes an option.
+    """How a program, or the command, writes an option.
 
     Attributes:
         lane: the option for a lane, ``{}``.

@@ -83,7 +83,7 @@ def lane_for(
         left: seconds until the answers are wanted.
         whole: the same at the first command.
         began: whether rows have been in the lane before.
-        say: how who asks writes the options.
+        say: how the caller writes the options.
 
     Raises:
         ConfigError: nothing was submitted before, and the time is too short for what the user wants.

@@ -121,7 +121,7 @@ def _quick(view: View) -> float | None:
 
 
 def _among_first(answers: int, view: View) -> float | None:
-    """Seconds that the quick ones of so many first answers took; None if there are fewer."""
+    """Seconds that the quick ones of the first ``answers`` took; None if there are fewer."""
     first: list[Stretch] = []
     answered = 0
     for each in view.whole or view.stretches:

@@ -24,14 +24,14 @@ FLEX = (60.0, 900.0)
 def assumed(
     rests: Sequence[Rest], cost: Callable[[float, float], float], example: Call, draw: Draw, draws: int
 ) -> list[list[Rest]]:
-    """The strata, so many times, each time with other answers.
+    """Copies of the strata, each with other answers.
 
     Args:
         rests: the strata, in which nothing was observed.
         cost: the US dollars of tokens in and out.
         example: one of the calls.
         draw: gives random numbers.
-        draws: how many times.
+        draws: how many copies.
     """
     return [
         _assumed(rests, cost, example, WIDE ** (2.0 * draw() - 1.0), WIDE ** (2.0 * draw() - 1.0)) for _ in range(draws)

@@ -45,7 +45,7 @@ class SampleSize(Struct, frozen=True):
         return cls(min(MOST, int(calls)))
 
     def among(self, calls: int) -> int:
-        """How many calls of so many are the sample."""
+        """How many of these calls are the sample."""
         wanted = self.calls if self.share is None else math.ceil(self.share * calls)
         return min(wanted, MOST, calls)
 

@@ -159,7 +159,7 @@ class Warmth:
             heappush(self._open, lane.number)
 
     def _ready_at(self, lane: Lane) -> float:
-        """When a lane takes another call: at most so many in any minute."""
+        """When a lane takes another call: it takes at most `_most` in any minute."""
         if self._most is None or len(lane.sent) < self._most:
             return -math.inf
         return lane.sent[0] + MINUTE

@@ -217,7 +217,7 @@ def _name(prompt: Prompt, beginning: Beginning) -> str:
 
 
 def _can_end(prompt: Prompt, block: int, characters: int) -> bool:
-    """Whether a marker can stand after so many characters of a block."""
+    """Whether a marker can stand after this many characters of a block."""
     spot = prompt.spots[block]
     if spot is None or not characters:
         return False

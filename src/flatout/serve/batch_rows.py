@@ -67,7 +67,7 @@ class RowCalls:
         return (self.of(index, self._left()) for index in range(len(self._rows.bodies)))
 
     def of(self, index: int, left: float) -> Relayed[Any] | Unasked:
-        """The call of one row, which has so many seconds."""
+        """The call of one row, which has ``left`` seconds."""
         body = self._rows.bodies[index]
         try:
             data = msgspec.json.decode(body)

@@ -31,7 +31,7 @@ def content(path: Path, table: str) -> Content:
     """
     if not path.exists():
         return
-    # Not for reading alone: what a writer that was killed has left half-done is undone by who opens it next.
+    # Opened for writing too: SQLite then undoes what a killed writer left half-done.
     uri = f"{path.absolute().as_uri()}?mode=rw"
     with plain(), closing(sqlite3.connect(uri, uri=True, timeout=BUSY)) as database:
         yield from _content(database, table)

@@ -13,7 +13,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 SLOT = 0.25
-"""Seconds that share a timer: a callback runs so much too early at most, and never too late."""
+"""Callbacks within this many seconds share a timer: one runs at most this much too early, and never too late."""
 
 
 class Due(Protocol):

@@ -155,7 +155,7 @@ class BatchFormat(Protocol):
         ...
 
     def uploads(self, size: int, /) -> bool:
-        """Whether rows of so many bytes in all are uploaded; else they travel in `create`. Each counts as in `caps`."""
+        """Whether rows of ``size`` bytes in all are uploaded, or travel in `create`. Each counts as in `caps`."""
         ...
 
     def upload(self, stamp: str, lines: Sequence[Line], /) -> Request:

@@ -38,7 +38,7 @@ class LaneTarget:
         self.deferred = 0
 
     def box(self, most: int | None) -> Box:
-        """The box for rows whose batch may hold so many rows."""
+        """The box for rows whose batch may hold ``most`` rows; None for as many as the provider takes."""
         if most not in self.boxes:
             caps = self.desk.format.caps
             rows = min(self.desk.most, caps.rows if most is None else most)

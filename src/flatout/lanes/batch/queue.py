@@ -16,7 +16,7 @@ SMALL = 64_000
 """Bytes of a batch that should fit into any queue: the smallest that is known takes 90,000 tokens (OpenAI)."""
 
 SURE = 2.0
-"""The tokens of a batch are estimated by its bytes, and rarely by so many times wrong."""
+"""The tokens of a batch are estimated by its bytes. The estimate is rarely wrong by more than this factor."""
 
 FULL = "the queue is full: "
 """Begins the reason of a batch that was not run because of a full queue, although none of ours was in it."""
@@ -36,7 +36,7 @@ class Queue:
         self._largest = 0
 
     def ran(self, size: int) -> None:
-        """A batch of so many bytes was run."""
+        """A batch of ``size`` bytes was run."""
         self._largest = max(self._largest, size)
         self._since = None
         self._halvings = 0

@@ -82,7 +82,7 @@ class TimeDrift:
         self._said = False
 
     def heard(self, over: int, elapsed: float) -> float | None:
-        """So many calls are over after so many seconds.
+        """Hear how many calls are over after ``elapsed`` seconds.
 
         Returns:
             The renewed forecast in seconds, once, if it has left the range; None otherwise.

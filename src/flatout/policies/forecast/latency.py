@@ -46,7 +46,7 @@ class Latency:
         return max(self._ordered[-1], math.exp(self._mean + self._spread * _QUANTILE(share)))
 
     def slowest(self, calls: float, drawn: float) -> float:
-        """The time of the slowest of so many calls; ``drawn`` is a random number from 0 to below 1."""
+        """The time of the slowest of ``calls`` calls; ``drawn`` is a random number from 0 to below 1."""
         return self.quantile(max(drawn, 1e-12) ** (1.0 / max(calls, 1e-9)))
 
     def after_the_last(self, per_second: float, calls: int, draws: Sequence[float]) -> float:

@@ -111,7 +111,7 @@ def widened(values: Sequence[float], power: float = WIDER) -> list[float]:
 
 
 def joined(rests: Sequence[Rest], least: int = 2) -> list[Rest]:
-    """The strata, each with at least so many observed calls: others are joined to their neighbours."""
+    """The strata, each with at least ``least`` observed calls: smaller ones are joined to their neighbours."""
     found: list[Rest] = []
     for rest in rests:
         if found and (len(rest.observed) < least or len(found[-1].observed) < least):

@@ -26,7 +26,7 @@ LEASE = 0.2
 """Seconds of a worker's share that one lease holds, in whole calls."""
 
 LEAST_CALLS = 3
-"""Fewest calls of a lease, if so many wait: one exchange for each call would be too many."""
+"""Fewest calls of a lease, if as many wait: one exchange for each call would be too many."""
 
 FAR = 2.5
 """Seconds. If leases reach further ahead than this, a lease holds one call."""

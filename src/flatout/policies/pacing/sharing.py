@@ -64,7 +64,7 @@ class Members(Protocol):
         ...
 
     def fits(self, most: float, count: float, now: float, /) -> bool:
-        """Whether this program may have one more in flight, where so many of at most ``most`` are. If not, it waits."""
+        """Whether this program may have one more in flight: ``count`` are, of at most ``most``. If not, it waits."""
         ...
 
     def sent(self, now: float, /) -> None:

@@ -215,7 +215,7 @@ class _Parts(_Raw):
         super().__init__(afar.size)
         self._afar = afar
         self._file: Any = None
-        self._most = BLOCK  # bytes of a part; fewer where connections do not last for so many
+        self._most = BLOCK  # bytes of a part; fewer where connections do not last that long
         self._is_whole = False  # read to its end, and still the same there
 
     def close(self) -> None:

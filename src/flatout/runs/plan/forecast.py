@@ -87,7 +87,7 @@ class Watch:
             self.over(work, result.cost)
 
     def over(self, work: Work, cost: float | None) -> None:
-        """A row has a result, which cost so many US dollars; None if that is not known."""
+        """A row has a result. ``cost`` is in US dollars; None if it is not known."""
         self._over += 1
         per_call = self._forecast.per_call.get(work.call.model or self._model or "")
         if self._cost is not None and per_call is not None and cost is not None:

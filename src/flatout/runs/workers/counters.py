@@ -98,5 +98,5 @@ def _failures(all_failures: Iterable[dict[str, Failure]]) -> dict[str, Failure]:
 
 
 def parts(whole: int, most: int) -> list[int]:
-    """The parts of a number for so many workers, each at least 1."""
+    """A number, divided among ``most`` workers: each has at least 1."""
     return [max(1, whole // most + (number < whole % most)) for number in range(most)]
