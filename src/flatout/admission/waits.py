@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SOME = 5
-"""Calls that go one after the other, from which is told how long others will wait."""
+"""Calls that go one after the other and then show how long others will wait."""
 
 
 class Waits:

@@ -34,7 +34,7 @@ def _serve(run: str, port: int, *, show: bool) -> None:
 
 
 def _has_begun(place: Path) -> bool:
-    """Whether there is a run to be shown. What is wrong with its file is said at once."""
+    """Whether there is a run to show. A fault of its file is reported at once."""
     from flatout.store import RunNotBegun, RunReader
 
     if not place.exists():

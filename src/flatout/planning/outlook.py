@@ -52,7 +52,7 @@ _ON_ITS_WAY = ("connect", "first_byte", "body", "backoff")
 
 
 class _Outlook(NamedTuple):
-    """The forecast of one model: its part of the plan, and the draws that it was made of."""
+    """The forecast of one model: its part of the plan, and the draws behind it."""
 
     plan: ModelPlan
     costs: list[float] | None

@@ -27,10 +27,10 @@ SLOWER = 2.0
 """How many times the latency of another target a target may have to get calls that the other could take at once."""
 
 SEEN = 200
-"""Latencies from which the slow ones are told."""
+"""Latencies that a target's slow answers are judged by."""
 
 ENOUGH = 20
-"""Fewest latencies from which anything is told."""
+"""Fewest latencies that say anything."""
 
 SAVED = 10.0
 """Hedges that may be saved up."""

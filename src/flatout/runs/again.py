@@ -1,4 +1,4 @@
-"""Rows that failed and are asked again while the run goes, between those that are asked for the first time."""
+"""Asks failed rows again while the run goes, between the rows that are new."""
 
 from __future__ import annotations
 

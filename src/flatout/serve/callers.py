@@ -14,7 +14,7 @@ from flatout.values.budget import Budget
 MINUTE = 60.0
 
 MOST_UNKNOWN = 1_000
-"""Callers without a local key that are told apart; the others share one place."""
+"""The most callers without a local key that have a place each; the others share one."""
 
 OTHERS = "others"
 

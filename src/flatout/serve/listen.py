@@ -75,7 +75,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Gateway:
-    """What a gateway is made of. It answers requests in the event loop of its client.
+    """A gateway and its parts. It answers requests in the event loop of its client.
 
     Args:
         client: answers the calls.

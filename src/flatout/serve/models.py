@@ -21,7 +21,7 @@ _FAMILIES = (
     ("o4", "openai"),
     ("text-embedding-", "openai"),
 )
-"""The providers of models that are asked for by their bare names."""
+"""The providers of models that clients ask for by their bare names."""
 
 
 class UnknownModel(Exception):

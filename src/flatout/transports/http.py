@@ -236,7 +236,7 @@ def _head(request: Request, address: Address, pool: Pool) -> bytes:
 
 
 async def _opened(pool: Pool) -> Connection:
-    """A new connection. The attempt's limiter is told of it, since attempts that wait for one are not sent yet."""
+    """A new connection. The attempt's limiter hears of it, since attempts that wait for one are not sent yet."""
     journey = current_journey(None)
     opens = journey.attempt.opens if journey is not None else None
     started = time.monotonic()

@@ -48,6 +48,19 @@ def test_those_that_are_not_ready_are_passed_over_and_keep_their_place():
     assert drained(queue) == ["a0", "b1"]
 
 
+def test_a_turn_that_ends_early_takes_nothing_from_the_next_caller():
+    """A caller would get less than its share whenever the one before had fewer calls than its own."""
+    queue = filled(("a0", "a", 0), ("b0", "b", 0), ("b1", "b", 0), ("c0", "c", 0))
+    assert drained(queue, {"a": 2, "b": 2, "c": 2}) == ["a0", "b0", "b1", "c0"]
+
+
+def test_a_turn_ends_also_while_the_first_caller_is_not_ready():
+    """Behind a caller that has used up its own limit, the next one would keep its turn, and the others get none."""
+    queue = filled(("a0", "a", 0), *((f"b{n}", "b", 0) for n in range(3)), ("c0", "c", 0))
+    assert [queue.take(lambda caller: caller != "a", lambda _: 2) for _ in range(4)] == ["b0", "b1", "c0", "b2"]
+    assert drained(queue) == ["a0"]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from([-1.0, 0.0, 1.0]), st.booleans())),
     st.dictionaries(st.sampled_from("abc"), st.integers(1, 3)),

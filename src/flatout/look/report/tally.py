@@ -15,10 +15,10 @@ from .clock import Clock
 from .sums import Histogram
 
 MOST_CLASSES = 8
-"""Classes of errors that are told apart over time."""
+"""The most classes of errors with a curve of their own."""
 
 MOST_GROUPS = 30
-"""Models or samples that are told apart."""
+"""The most models or samples with figures of their own."""
 
 _waits = msgspec.json.Decoder(dict[str, float]).decode
 

@@ -160,7 +160,7 @@ def _served(info: RunInfo, facts: Facts, glance: Glance) -> Served:
 
 
 def _flying(glance: Glance) -> Cells | None:
-    """The attempts in flight by their age. Of a run that died it is said elsewhere what was perhaps paid for."""
+    """The attempts in flight by their age. If a run died, another part says what may have been paid for."""
     if not glance.facts.running or not glance.flying:
         return None
     oldest, whole = glance.flying[:FLYING], glance.in_flight

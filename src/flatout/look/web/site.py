@@ -19,7 +19,7 @@ from .guard import refusal
 from .listing import Listing, Query
 
 MOST_LISTENERS = 200
-"""The most pages that are told what is new. Further ones are told to come again."""
+"""The most pages that receive what is new. The server asks further ones to come again."""
 
 MOST_WAITING = 32
 """The most questions about rows at once."""

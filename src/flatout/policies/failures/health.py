@@ -60,7 +60,7 @@ RECENT = 50
 """Answers that are remembered one by one."""
 
 WORD = 1.0
-"""Seconds of an outage before anybody is told: most are over by then."""
+"""Seconds of an outage before it is reported: most are over by then."""
 
 CONFIRM = 0.4
 """Seconds until a target that has answered before is asked again whether it really refuses every call."""

@@ -12,7 +12,7 @@ import math
 from flatout.values.plan import Range
 
 ENOUGH = 50
-"""Calls that must be over before anything is said of costs."""
+"""Calls that must be over before their costs say anything."""
 
 SURE = 2.0
 """Standard errors by which the renewed forecast must lie beyond the range."""

@@ -133,7 +133,7 @@ class Axes:
             need.axes[name].give_back(cost, now)
 
     def settle(self, need: Need, usage: Usage, now: float) -> None:
-        """A call was answered: correct what was taken for it."""
+        """A call was answered: correct what it took of the limits."""
         if "tpm" in need.costs:
             self._charge.answered(need, usage)
         for name in need.costs:

@@ -185,7 +185,7 @@ class LeasedGcra(Gcra):
             self._stretches.append(Stretch(now + lease.at, lease.units, lease.rate))
 
     def unheard(self, ask: CellAsk) -> None:
-        """An exchange failed. The keeper may have heard it, so only what others must hear of is told again."""
+        """An exchange failed. The keeper may have heard it, so repeat only what the others must hear."""
         self._settled += min(0.0, ask.settled)
 
     def drop(self) -> None:

@@ -177,7 +177,7 @@ class Team:
         self._books.take_back(item)
 
     def _part(self, change: Change, number: int) -> Change:
-        """What one worker is told of a change."""
+        """The part of a change that one worker makes."""
         most = change.limits.get("concurrency")
         if not self._divides or most is None:
             return change
