@@ -220,6 +220,7 @@ class Opened:
             self._beyond = self._store.ended_from(self._limit)
         self.progress.total = None if rows is None else rows + self._beyond
         self._store.set_total(self.progress.total)
+        self._store.set_command(options.to_continue(str(self.run_file)))  # only now: the rows are those of the run
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)

@@ -22,7 +22,7 @@ from .ledger import changes as queries_of_ledger
 from .queries import queries
 from .watch import Watch
 
-RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "fact", "mark"]
+RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "command", "fact", "mark"]
 CourseChange = Literal["stretch", "happening"]
 ChangeKind = RunChange | LedgerChange | CourseChange
 Waiting = asyncio.Future[None] | None
@@ -42,6 +42,7 @@ _STATEMENTS: dict[ChangeKind, str] = {
     "entry": queries("journal")["enter"],
     "row": queries("items")["revise"],
     "total": queries("run")["set_total"],
+    "command": queries("run")["set_command"],
     "fact": queries("run")["set_fact"],
     "mark": queries("run")["mark"],
     **queries_of_ledger(),

@@ -91,7 +91,8 @@ class RunFile:
             path: the file; it is created if missing. Its folder must exist.
             job: what makes two answers comparable (model, templates, parameters …): a flat mapping of JSON values.
                 It is stored, so it must not hold secrets.
-            command: the command line, for people who look into the file.
+            command: the command line that continues the run, for people. That of an old run stays until `set_command`:
+                a job that is refused later must not leave its own.
             fresh: move an old run aside (to ``<path>.1``, ``.2`` …) and start over.
             keep_prompts: whether `Item.prompt` is stored.
             group_seconds: the longest that a finished item waits for others to be committed with.
@@ -248,6 +249,10 @@ class RunFile:
     def set_total(self, total: int | None) -> None:
         """Store how many items the input has. It is written soon; `close` waits for it."""
         self._writer.change("total", (total,))
+
+    def set_command(self, command: str | None) -> None:
+        """Store the command line that continues the run. It is written soon; `close` waits for it."""
+        self._writer.change("command", (command,))
 
     def mark(self, state: RunState) -> None:
         """Store the run's new state, and the time. It is written soon; `close` waits for it."""

@@ -297,3 +297,21 @@ def test_nulls_are_found_before_the_first_call(tmp_path: Path) -> None:
     assert job.wire.prompts == []
     assert job.run(prompt="Say {{ prompt }}", nulls="empty").unfinished == 0
     assert "Say " in job.wire.prompts
+
+
+def test_the_command_to_continue_is_the_last_one_that_went_on(job: Job) -> None:
+    """Whoever copies it would lose the limits of the day; or be told a command that was refused."""
+
+    def kept() -> str | None:
+        with RunReader.open(job.run_file) as reader:
+            return reader.info().command
+
+    job.run(fresh=True, command="flatout run in.jsonl")
+    job.run(command="flatout run in.jsonl --rpm 60")
+    assert kept() == "flatout run in.jsonl --rpm 60"
+    with pytest.raises(RunMismatch):
+        job.run(command="flatout run in.jsonl --prompt x", prompt="Say {{ id }}")
+    job.write(ROWS[:4])
+    with pytest.raises(RunMismatch):
+        job.run(command="flatout run short.jsonl")
+    assert kept() == "flatout run in.jsonl --rpm 60"

@@ -34,6 +34,9 @@ SELECT spent FROM run;
 -- set_total: Store how many items the input has.
 UPDATE run SET total = ?;
 
+-- set_command: Store the command that continues the run.
+UPDATE run SET command = ?;
+
 -- mark: Store the run's state, and when it ended.
 UPDATE run SET state = ?, ended_at = ?;
 
