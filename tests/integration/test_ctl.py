@@ -25,7 +25,7 @@ from flatout.control.asking import ask
 from flatout.control.server import AT_ONCE, LONGEST_LINE, PER_SECOND, served
 from flatout.errors import ConfigError
 from flatout.events import Steered
-from flatout.store import RunReader
+from flatout.store import RunFile, RunReader
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.testing._server import serve
 
@@ -65,6 +65,26 @@ def test_a_request_is_answered_by_the_run_of_a_file(tmp_path: Path) -> None:
     asyncio.run(main())
     with pytest.raises(ConfigError, match="nothing to steer"):
         ask(run_file, {"do": "status"})
+
+
+def test_a_run_that_is_just_starting_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A script that starts a run and then asks for its state would fail, now and then."""
+    name = tmp_path / "a.jsonl"
+
+    async def main() -> None:
+        asks = asyncio.create_task(asyncio.to_thread(ctl, str(name), "status"))
+        await asyncio.sleep(0.3)
+        assert not asks.done()
+        async with RunFile.open(f"{name}.flatout", job={}, command="flatout run x"):
+            await asyncio.sleep(0.3)
+            assert not asks.done()
+            async with served(lambda: place.places(Path(f"{name}.flatout")), told):
+                assert await asks == 0
+
+    asyncio.run(main())
+    said = capsys.readouterr()
+    assert json.loads(said.out)["heard"] == "status"
+    assert said.err == f"flatout: there is no run of {name} yet; waiting up to 5 s\n"
 
 
 def test_a_long_path_has_its_socket_in_a_folder_of_the_user(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Iterable, Mapping
@@ -78,7 +79,7 @@ def cancel(
     """
     from flatout.client import Client
     from flatout.runs.cancelling import Cancelling
-    from flatout.runs.job import CANCELLED
+    from flatout.runs.job import CANCELLED, REACH, Reach
     from flatout.store import RunFile, RunReader
 
     from .execute import execute
@@ -96,6 +97,7 @@ def cancel(
     except ConfigError as error:
         raise ConfigError(f"{error}{_missing(info.command, base_url, config)}") from None
     store = RunFile.open(place, job=info.job, command=info.command, keep_prompts=info.keep_prompts)
+    store.set_fact(REACH, Reach(os.getpid(), "cancel"))
     try:
         say(_begins(under_way))
         done = execute(Cancelling(client, store, str(place)), _display(place))

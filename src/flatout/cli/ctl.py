@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import ValidationError, convert
 
 from flatout.errors import ConfigError, StoreError
 from flatout.text import figures
@@ -15,6 +17,9 @@ from flatout.text import figures
 from .programs import is_steered, name_of
 from .run_names import RunName, find
 from .terminal import clean, say, show_json
+
+if TYPE_CHECKING:
+    from flatout.store import Holder
 
 EPILOG = """\
 [bold]Examples[/bold]
@@ -39,6 +44,21 @@ COMMANDS = ("status", "pause", "resume", "set", "skip", "retry-failed", "drain",
 _LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency")
 _UNKNOWN = ("none", "unknown")
 
+PATIENCE = 5.0
+"""Seconds for which a run that is just starting is waited for."""
+
+_PAUSE = 0.1
+"""Seconds between two looks for it."""
+
+_REACHED = {
+    "steered": "has lost its socket, which somebody has removed; Ctrl-C or a signal still stops it",
+    "unheard": "cannot be steered: there can be no socket for it; Ctrl-C or a signal still stops it",
+    "over": "asks nothing any more, and writes its output: there is nothing to steer",
+    "plan": "is being planned: flatout plan asks a sample, and cannot be steered",
+    "cancel": "has its batches cancelled, and cannot be steered meanwhile",
+}
+"""What is said of a process that is not reached, by how it can be: see `flatout.runs.job.Reach`."""
+
 
 def ctl(
     run: RunName,
@@ -56,25 +76,25 @@ def ctl(
     It works on a run of this machine that is under way, by a socket that only you may use; and on a program whose
     client was made with control=PATH: name that path.
     """
-    from flatout.control.asking import NotUnderWay, ask
     from flatout.control.place import SUFFIX
 
     if command not in COMMANDS:
         raise ConfigError(f"flatout ctl knows {', '.join(COMMANDS)}, not {command!r}")
-    run_file, given = _steered(Path(run.removesuffix(SUFFIX))), values or []
+    given = values or []
     if command != "set" and target is not None:
         raise ConfigError("--target is for set, as in: set rpm=600 --target openai/gpt-5-mini")
     if command not in ("set", "skip") and given:
         raise ConfigError(f"{command} takes no values: values are for set, as in: set rpm=6000")
-    asked = _wanted(given, target) if command == "set" else _row(run_file, given) if command == "skip" else {}
-    try:
-        answer = ask(run_file, {"do": command, **asked})
-    except NotUnderWay:
-        raise ConfigError(_is_over(run_file, command)) from None
+
+    def request(run_file: Path) -> dict[str, Any]:
+        what = _wanted(given, target) if command == "set" else _row(run_file, given) if command == "skip" else {}
+        return {"do": command, **what}
+
+    answer = _answer(Path(run.removesuffix(SUFFIX)), request)
     if command == "status":
-        show_json({name: value for name, value in answer.items() if name != "ok"})
+        show_json({name: value for name, value in answer.items() if name not in ("ok", "do")})
     else:
-        say(f"flatout: {_said(command, run, asked | answer)}")
+        say(f"flatout: {_said(command, run, answer)}")
     return 0
 
 
@@ -107,24 +127,79 @@ def _row(run_file: Path, given: list[str]) -> dict[str, Any]:
     return {"row": name}
 
 
-def _is_over(run_file: Path, command: str) -> str:
-    """Why a run that is not under way cannot be steered, and what to do instead."""
-    from flatout.store import RunReader
+def _answer(name: Path, request: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """What the run answers to a request, with the request. A run that is just starting gets a few seconds.
 
+    Raises:
+        ConfigError: nothing can be steered; the message says why, and what to do instead.
+    """
+    from flatout.control.asking import NotUnderWay, ask
+
+    run_file, until, told = _steered(name), time.monotonic() + PATIENCE, False
+    while True:
+        asked = request(run_file)
+        try:
+            return asked | ask(run_file, asked)
+        except NotUnderWay:
+            why, may_come = _why_not(run_file, asked["do"])
+            if not may_come or time.monotonic() >= until:
+                raise ConfigError(why) from None
+        if not told:
+            say(f"flatout: {why}; waiting up to {PATIENCE:g} s")
+            told = True
+        time.sleep(_PAUSE)
+        if not run_file.exists():
+            run_file = _steered(name)
+
+
+def _why_not(run_file: Path, command: str) -> tuple[str, bool]:
+    """Why a run cannot be steered now, and what to do instead; and whether it may be in a moment."""
+    from flatout.runs.job import REACH
+    from flatout.store import RunNotBegun, RunReader
+
+    not_yet = f"there is no run of {run_file} yet"
+    if not run_file.exists():
+        return not_yet, True
+    try:
+        with RunReader.open(run_file) as reader:
+            again, holder = reader.info().command, reader.holder()
+            if holder is None:
+                return _is_over(run_file, command, again), False
+            if again is None:
+                return _of_program(run_file, holder, command), False
+            return _of_run(run_file, holder, reader.fact(REACH))
+    except RunNotBegun:
+        return not_yet, True
+    except StoreError:
+        return _is_over(run_file, command, None), False
+
+
+def _of_run(run_file: Path, holder: Holder, fact: Any) -> tuple[str, bool]:
+    """What the process does that writes a run file, and whether it can be steered in a moment."""
+    from flatout.runs.job import Reach
+
+    run = f"the run of {run_file} ({holder})"
+    if holder.is_elsewhere:
+        return f"{run} is under way on another machine: steer it there", False
+    with suppress(ValidationError):
+        if (reach := convert(fact, Reach)).process == holder.pid:
+            return f"{run} {_REACHED[reach.how]}", reach.how == "steered"
+    return f"{run} is starting: it reads its input", True
+
+
+def _of_program(run_file: Path, holder: Holder, command: str) -> str:
+    name = name_of(run_file, holder.pid)
+    how = f"as {name}: flatout ctl {name} {command}" if name else "by the name that its client has as control="
+    return f"a program writes {run_file} ({holder}), and is steered {how}"
+
+
+def _is_over(run_file: Path, command: str, again: str | None) -> str:
     nothing = f"no run of {run_file} is under way: there is nothing to steer"
-    with suppress(StoreError), RunReader.open(run_file) as reader:
-        again, holder = reader.info().command, reader.holder()
-        if holder is not None and again:
-            return f"the run of {run_file} ({holder}) cannot be steered now: it begins, or ends, or has no socket"
-        if holder is not None:
-            name = name_of(run_file, holder.pid)
-            how = f"as {name}: flatout ctl {name} {command}" if name else "by the name that its client has as control="
-            return f"a program writes {run_file} ({holder}), and is steered {how}"
-        if command == "retry-failed" and again:
-            more = "" if "--retry-failed" in again else " --retry-failed"
-            return f"the run is over; to ask its failed rows again: {clean(again)}{more}"
-        if command in ("set", "resume") and again:
-            return f"{nothing}; to continue it with other options, add them to: {clean(again)}"
+    if command == "retry-failed" and again:
+        more = "" if "--retry-failed" in again else " --retry-failed"
+        return f"the run is over; to ask its failed rows again: {clean(again)}{more}"
+    if command in ("set", "resume") and again:
+        return f"{nothing}; to continue it with other options, add them to: {clean(again)}"
     return nothing
 
 

@@ -34,6 +34,23 @@ DEBT = "debt"
 the budget. If it is killed, the next one takes back what it did not spend."""
 
 
+REACH = "reach"
+"""The fact in the run file that says whether `flatout ctl` reaches its process: a `Reach`."""
+
+
+class Reach(Struct, frozen=True):
+    """Whether a process that writes a run file can be steered. One that has not said so yet is starting.
+
+    Attributes:
+        process: its id.
+        how: ``steered``: it listens at its socket; ``unheard``: there can be no socket; ``over``: it asks nothing any
+            more, and writes the output; ``plan``, ``cancel``: it is `flatout plan` or `flatout batch cancel`.
+    """
+
+    process: int
+    how: Literal["steered", "unheard", "over", "plan", "cancel"]
+
+
 class RunOptions(Struct, frozen=True, kw_only=True):
     """What to run.
 

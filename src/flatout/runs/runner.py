@@ -7,6 +7,7 @@ the run. If the run file belongs to other rows, the runner refuses it before it 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from flatout.tasks.closing import close_all
 from .alone import Alone, Heard
 from .by_lane import ByLane
 from .input.delimited import checked_delimiter
-from .job import AGAIN, BUDGET, RunEnd
+from .job import AGAIN, BUDGET, REACH, Reach, RunEnd
 from .output.claim import OUTPUTS
 from .output.export import export
 from .skips import Skip
@@ -54,6 +55,7 @@ class Runner(ByLane):
     async def open_for_sample(self) -> AsyncIterator[None]:
         """A block in which `sample` may be used, instead of `run`. The run will continue from there."""
         self.progress.started = asyncio.get_running_loop().time()
+        self.store.set_fact(REACH, Reach(os.getpid(), "plan"))
         try:
             yield
         finally:
@@ -89,8 +91,10 @@ class Runner(ByLane):
         steered = SteeredRun(self, str(self.run_file), loop.time)
         try:
             try:
-                async with served(partial(places, self.run_file), steered):
+                async with served(partial(places, self.run_file), steered) as where:
+                    store.set_fact(REACH, Reach(os.getpid(), "unheard" if where is None else "steered"))
                     await self._ask_all(self._client, store)
+                store.set_fact(REACH, Reach(os.getpid(), "over"))
                 await self._client.purse.look()
                 self.refresh()
                 store.set_fact(BUDGET, self.progress.budget)

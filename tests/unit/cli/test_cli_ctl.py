@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from flatout import ConfigError
 from flatout.cli.ctl import _said, _wanted, ctl
+from flatout.runs.job import REACH, Reach
 from flatout.store import Item, RunFile
 
 
@@ -44,7 +46,7 @@ def test_wrong_values_are_refused_before_anything_is_asked(values: list[str], wh
         _wanted(values, None)
 
 
-def test_wrong_commands_are_refused(tmp_path: Any) -> None:
+def test_wrong_commands_are_refused() -> None:
     """A mistyped command would wait for a run that does not know it."""
     with pytest.raises(ConfigError, match="knows status, pause"):
         ctl("x", "paus")
@@ -54,9 +56,6 @@ def test_wrong_commands_are_refused(tmp_path: Any) -> None:
         ctl("x", "skip", ["3"], "openai/gpt-5-mini")
     with pytest.raises(ConfigError, match="skip takes one row"):
         ctl("x", "skip", ["3", "4"])
-    with pytest.raises(ConfigError, match="is under way: there is nothing to steer"):
-        ctl(str(tmp_path / "a.jsonl.flatout"), "pause")
-
 
 def test_each_command_says_what_was_done_and_what_comes() -> None:
     """A user would not know whether calls go on, or how to undo a change."""
@@ -85,6 +84,31 @@ def test_each_command_says_what_was_done_and_what_comes() -> None:
     assert _said("set", "a", {"limits": {"x": {"rpm": 6_000.0}, "y": {}}}) == (
         "set; in force now: x: rpm 6,000; y: no known limit"
     )
+
+
+def test_who_is_not_reached_reads_one_true_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wants to slow a run down would have to guess whether it begins, ends, or cannot be steered at all."""
+    monkeypatch.setattr("flatout.cli.ctl.PATIENCE", 0.0)
+    run_file = tmp_path / "a.jsonl.flatout"
+    with pytest.raises(ConfigError, match="there is no run of .*flatout yet"):
+        ctl(str(run_file), "pause")
+
+    def refused() -> str:
+        with pytest.raises(ConfigError) as error:
+            ctl(str(run_file), "pause")
+        return str(error.value)
+
+    async def main() -> None:
+        async with RunFile.open(run_file, job={"model": "m"}, command="flatout run a.jsonl -o b.jsonl") as store:
+            assert refused().endswith(") is starting: it reads its input")
+            for how, why in (("over", "writes its output"), ("unheard", "no socket"), ("plan", "flatout plan")):
+                await asyncio.to_thread(store.set_fact_now, REACH, Reach(os.getpid(), how))  # type: ignore[arg-type]
+                assert why in refused()
+            await asyncio.to_thread(store.set_fact_now, REACH, Reach(0, "over"))  # what an earlier process said
+            assert "is starting" in refused()
+
+    asyncio.run(main())
+    assert "no run of" in refused()
 
 
 def test_a_run_that_is_over_says_what_to_do_instead(tmp_path: Path) -> None:
