@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from msgspec import ValidationError, convert
 
 from flatout.errors import ConfigError, StoreError
 from flatout.text import figures
@@ -176,6 +175,8 @@ def _why_not(run_file: Path, command: str) -> tuple[str, bool]:
 
 def _of_run(run_file: Path, holder: Holder, fact: Any) -> tuple[str, bool]:
     """What the process does that writes a run file, and whether it can be steered in a moment."""
+    from msgspec import ValidationError, convert
+
     from flatout.runs.job import Reach
 
     run = f"the run of {run_file} ({holder})"

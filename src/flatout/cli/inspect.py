@@ -155,7 +155,8 @@ def describe(facts: Facts) -> list[Fact]:
         left = facts.seconds_left
         lines.append(("speed", figures.rate(facts.rate) + (f", {figures.duration(left)} left" if left else "")))
     lines += by_class(
-        (error.error, Failure(error.count, error.example or "", error.row, error.advice)) for error in facts.errors
+        (error.error, Failure(error.count, error.example or "", error.row, error.advice, error.held))
+        for error in facts.errors
     )
     if facts.cut_off:
         lines.append(("cut off", f"{figures.counted(facts.cut_off, 'answer')} at the token limit"))

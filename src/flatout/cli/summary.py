@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from flatout.progress._counters import SKIPPED
-from flatout.progress._line import failed_or_skipped
+from flatout.progress._line import failed_or_skipped, in_class
 from flatout.text import figures
 
 from .terminal import Fact, clean
@@ -46,13 +45,20 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
         without = f" ({figures.count(failed_before)} of them failed)" if failed_before else ""
         counts.append(f"{figures.count(progress.resumed)} finished before{without}")
     if outcome.unfinished:
-        counts.append(f"{figures.count(outcome.unfinished)} still to do")
+        counts.append(_still_to_do(outcome.unfinished, progress.held))
     how = "Interrupted after" if outcome.interrupted else "Stopped after" if outcome.unfinished else "Done in"
     how = "Detached after" if outcome.under_way else how
     how = f"{how} {figures.duration(progress.elapsed)}"
     if not (outcome.interrupted or outcome.unfinished or progress.answered or progress.failed):
         how = "Nothing left to do"
     return f"{how}: {', '.join(counts)}."
+
+
+def _still_to_do(rows: int, held: int) -> str:
+    """The rows without a result; those that are held back are told as `flatout status` tells them."""
+    if held >= rows:
+        return f"{figures.count(rows)} held back"
+    return f"{figures.count(rows)} still to do" + (f", {figures.count(held)} of them held back" if held else "")
 
 
 def details(progress: Progress, outcome: RunEnd, pace: str = "") -> list[Fact]:
@@ -94,25 +100,12 @@ def by_class(ranked: Iterable[tuple[str, Failure]]) -> list[Fact]:
             lines.append(("", "… and others: see the column error of the answers"))
             break
         where = f"row {figures.count(failure.row)}: " if failure.row is not None else ""
-        lines.append(("" if lines else "no answer", _times(failure.count, clean(name))))
+        lines.append(("" if lines else "no answer", in_class(name, failure.count, failure.held)))
         if failure.example:
             lines.append(("", f"  {where}{clean(failure.example, _EXAMPLE)}"))
         if failure.advice:
             lines.append(("", f"  → {failure.advice}"))
     return lines
-
-
-def _times(count: int, name: str) -> str:
-    """How often an error occurred, or how many calls it held back."""
-    from flatout import errors
-
-    if name == SKIPPED:
-        return f"{figures.count(count)} skipped"
-    kind = getattr(errors, name, None)
-    held = isinstance(kind, type) and issubclass(kind, errors.NotSent)
-    if not held:
-        return f"{figures.count(count)} × {name}"
-    return f"{figures.count(count)} held back{' by the budget' if name == 'BudgetExceeded' else ''}"
 
 
 def _batches(progress: Progress) -> list[Fact]:

@@ -34,6 +34,7 @@ class FailedClass(Struct, frozen=True):
         row: the first of them, from 1.
         example: its message. It comes from outside and may hold anything.
         advice: what a user can do about it.
+        held: how many of them are held back.
     """
 
     error: str
@@ -41,6 +42,7 @@ class FailedClass(Struct, frozen=True):
     row: int
     example: str | None
     advice: str
+    held: int = 0
 
 
 class PerhapsPaid(Struct, frozen=True):
@@ -77,7 +79,7 @@ class Facts(Struct, frozen=True, kw_only=True):
             left its batches at their providers; ``finished``; or ``broken off`` if its process has gone.
         run_file: the run file, as it was named.
         writer: the process that writes the run now.
-        command: the command line that began the run; also None for a run of the library.
+        command: the command line that continues the run; None for a run of the library.
         total: rows of the input.
         finished, answered, failed: rows that are finished; with an answer; without one. A row that the process at work
             asks again is not finished.
@@ -266,7 +268,9 @@ def _again(fact: object, opened_at: float) -> AskedAgain:
 
 
 def _failed(error: ErrorCount) -> FailedClass:
-    return FailedClass(error.error, error.count, error.first_index + 1, error.message, advice_on(error.error))
+    return FailedClass(
+        error.error, error.count, error.first_index + 1, error.message, advice_on(error.error), error.held
+    )
 
 
 def retried(reader: RunReader) -> Reason | None:

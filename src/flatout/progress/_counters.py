@@ -29,12 +29,14 @@ class Failure(Struct):
         example: the message of the first.
         row: the input row (from 1) of the first; None if unknown.
         advice: what a user can do about it.
+        held: how many of them are held back: they are asked again when the run continues.
     """
 
     count: int
     example: str
     row: int | None
     advice: str
+    held: int = 0
 
 
 class Longest(Struct, frozen=True):
@@ -223,11 +225,10 @@ class Progress(Struct):
 
     def take_back(self, state: str, error: str | None) -> None:
         """Count a row no longer that ended in a state, as `flatout.store.ItemState` names it, and is asked again."""
-        if state == "unsent":
-            self.held -= 1
-        else:
-            self.failed -= 1
-        forget(self.failures, error or "", 1)
+        held = int(state == "unsent")
+        self.held -= held
+        self.failed -= 1 - held
+        forget(self.failures, error or "", 1, held)
 
     @property
     def whole(self) -> Spent:
@@ -252,10 +253,11 @@ class Progress(Struct):
         return done / self.elapsed if done and self.elapsed > 0 else None
 
 
-def forget(failures: dict[str, Failure], name: str, count: int) -> None:
-    """Count some failures of a class no longer."""
+def forget(failures: dict[str, Failure], name: str, count: int, held: int = 0) -> None:
+    """Count some failures of a class no longer; some of them were held back."""
     failure = failures.get(name)
     if failure is not None:
         failure.count -= count
+        failure.held -= held
         if failure.count <= 0:
             del failures[name]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from flatout import errors
 from flatout.text import figures
 from flatout.text.visible import clean
 
@@ -146,6 +147,25 @@ def failed_or_skipped(failed: int, by_class: Mapping[str, Failure]) -> list[str]
     skipped = by_class[SKIPPED].count if SKIPPED in by_class else 0
     counts = {"failed": failed - skipped, "skipped": skipped}
     return [f"{figures.count(number)} {what}" for what, number in counts.items() if number > 0]
+
+
+def in_class(name: str, count: int, held: int) -> str:
+    """The rows without an answer of one class of error: ``3 × Refused``, ``39 held back after ConnectError``.
+
+    Args:
+        name: the class; from a run file, so that it may be anything.
+        count: how many rows.
+        held: how many of them are held back.
+    """
+    if name == SKIPPED:
+        return f"{figures.count(count)} skipped"
+    kind = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, errors.NotSent):
+        return f"{figures.count(count)} held back{' by the budget' if kind is errors.BudgetExceeded else ''}"
+    if held == count:
+        return f"{figures.count(count)} held back after {clean(name)}"
+    some = f", {figures.count(held)} of them held back" if held else ""
+    return f"{figures.count(count)} × {clean(name)}{some}"
 
 
 def _is_told(progress: Progress) -> bool:

@@ -71,17 +71,17 @@ class Tally:
             progress.answered += 1
             progress.cut_off += reply is not None and reply.finish_reason == "length"
             return
-        if self._is_held(result.error):
-            progress.held += 1
-        else:
-            progress.failed += 1
+        held = int(self._is_held(result.error))
+        progress.held += held
+        progress.failed += 1 - held
         name = type(result.error).__name__
         failure = progress.failures.get(name)
         if failure is None:
             hint = advice(result.error) if isinstance(result.error, CallError) else ""
-            progress.failures[name] = Failure(1, str(result.error), index + 1, hint)
+            progress.failures[name] = Failure(1, str(result.error), index + 1, hint, held)
         else:
             failure.count += 1
+            failure.held += held
 
     def _is_held(self, error: Exception) -> bool:
         """Whether a failed row counts as left unfinished."""

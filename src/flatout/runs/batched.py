@@ -194,7 +194,9 @@ class Batched:
         if money.short and not self._ending.count and not self.lane.open_batches:
             error = BudgetExceeded(self._client.purse.refusal(money.need))
             progress.held += money.short
-            progress.failures[BudgetExceeded.__name__] = Failure(money.short, str(error), None, advice(error))
+            progress.failures[BudgetExceeded.__name__] = Failure(
+                money.short, str(error), None, advice(error), money.short
+            )
 
     async def _walk(self, pending: Pending, *, first: bool) -> None:
         async with aclosing(pending(first)) as works:

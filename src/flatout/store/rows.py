@@ -179,12 +179,13 @@ NONE_AGAIN = AskedAgain()
 
 
 class ErrorCount(Struct, frozen=True):
-    """A class of error: how often it happened, and its first example."""
+    """A class of error: how often it happened, its first example, and how many of these items are unsent."""
 
     error: str
     count: int
     first_index: int
     message: str | None
+    held: int = 0
 
 
 class RunInfo(Struct, frozen=True, kw_only=True):
@@ -192,7 +193,7 @@ class RunInfo(Struct, frozen=True, kw_only=True):
 
     Attributes:
         job: what makes two answers comparable, as given to `RunFile.open`.
-        command: the command line that began the run.
+        command: the command line that continues the run; None if a program made it.
         state: ``running``, ``interrupted`` or ``finished``. A run whose process was killed still says ``running``;
             see `RunReader.holder`.
         total: items of the input, if known.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -57,6 +56,7 @@ def test_wrong_commands_are_refused() -> None:
     with pytest.raises(ConfigError, match="skip takes one row"):
         ctl("x", "skip", ["3", "4"])
 
+
 def test_each_command_says_what_was_done_and_what_comes() -> None:
     """A user would not know whether calls go on, or how to undo a change."""
     assert _said("pause", "a.jsonl", {"state": "paused", "in_flight": 3}) == (
@@ -90,7 +90,7 @@ def test_who_is_not_reached_reads_one_true_reason(tmp_path: Path, monkeypatch: p
     """Whoever wants to slow a run down would have to guess whether it begins, ends, or cannot be steered at all."""
     monkeypatch.setattr("flatout.cli.ctl.PATIENCE", 0.0)
     run_file = tmp_path / "a.jsonl.flatout"
-    with pytest.raises(ConfigError, match="there is no run of .*flatout yet"):
+    with pytest.raises(ConfigError, match=r"there is no run of .*flatout yet"):
         ctl(str(run_file), "pause")
 
     def refused() -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
 from flatout.progress._counters import Failure, Progress, PromptCacheUse, Spent
@@ -44,9 +46,10 @@ def test_the_headline_counts_everything_once() -> None:
     assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
     stopped = RunEnd(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl")
     assert (
-        headline(Progress(answered=3, held=7, elapsed=2.0), stopped)
-        == "Stopped after 2.0 s: 3 answered, 7 still to do."
+        headline(Progress(answered=3, held=7, elapsed=2.0), stopped) == "Stopped after 2.0 s: 3 answered, 7 held back."
     )
+    stopped = replace(stopped, unfinished=40)
+    assert headline(Progress(held=7), stopped).endswith(": 0 answered, 40 still to do, 7 of them held back.")
     assert headline(Progress(resumed=5), DONE) == "Nothing left to do: 5 finished before."
 
 
@@ -136,8 +139,16 @@ def test_the_reason_of_a_stop_is_said_once() -> None:
 
 def test_what_was_not_sent_is_told_as_that() -> None:
     """A class that only its makers know would stand for hundreds of rows, as if they had been tried."""
-    said = text(Progress(held=299, failures={"CircuitOpen": Failure(299, "", 3, ""), "Odd": Failure(2, "", 1, "")}))
+    failures = {
+        "CircuitOpen": Failure(299, "", 3, "", 299),
+        "ConnectError": Failure(3, "", 1, "", 3),
+        "DeadlineExceeded": Failure(4, "", 1, "", 1),
+        "Odd": Failure(2, "", 1, ""),
+    }
+    said = text(Progress(held=303, failures=failures))
     assert "299 held back\n" in said
+    assert "3 held back after ConnectError\n" in said
+    assert "4 × DeadlineExceeded, 1 of them held back\n" in said
     assert "2 × Odd" in said
 
 

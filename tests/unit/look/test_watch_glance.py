@@ -204,7 +204,7 @@ def test_the_first_lines_say_how_far_and_how_long() -> None:
     assert "running (process 7 since 12:00)" in words.headline("a.jsonl", running, 80).plain
     assert len(words.headline("a" * 300, running, 80).plain) <= 80
     line = words.bar(facts, 80).plain
-    assert "250 of 1,000 (25 %), 10 without an answer" in line
+    assert "250 of 1,000 (25 %), 10 failed" in line
     assert len(line) <= 80
     dead = glance(Facts(state="broken off", command="flatout run x", finished=1, left=9, last_finished_at=T))
     assert "broken off: its process has gone; last row 1 min 00 s ago" in words.headline("a", dead, 80).plain

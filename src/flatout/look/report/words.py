@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from flatout.look.course import Course
-from flatout.look.facts import Facts, PerhapsPaid
+from flatout.look.facts import Facts, FailedClass, PerhapsPaid
 from flatout.look.why import sentences as why_slow
 from flatout.progress._counters import SKIPPED
+from flatout.progress._line import in_class
 from flatout.text import figures
 
 from .model import Attention
@@ -76,7 +77,7 @@ def attention(facts: Facts, tally: Tally, damaged: int) -> tuple[Attention, ...]
     """What a person should look at, the most frequent first."""
     found = [
         Attention(
-            title=f"{figures.counted(each.count, 'row')} failed: {each.error}",
+            title=_in_class(each),
             example=(each.example or "")[:_EXAMPLE],
             row=each.row,
             advice=each.advice,
@@ -89,6 +90,12 @@ def attention(facts: Facts, tally: Tally, damaged: int) -> tuple[Attention, ...]
     if damaged:
         found.append(Attention(title=f"{figures.counted(damaged, 'row')} cannot be read: the file is damaged there"))
     return tuple(found)
+
+
+def _in_class(each: FailedClass) -> str:
+    if each.held:
+        return in_class(each.error, each.count, each.held)
+    return f"{figures.counted(each.count, 'row')} failed: {each.error}"
 
 
 def _left(facts: Facts) -> list[Attention]:

@@ -12,6 +12,7 @@ from flatout.look.changes import changes
 from flatout.look.course import latency
 from flatout.look.facts import Facts, FailedClass
 from flatout.look.left import left_of_budget, rows_of_budget
+from flatout.progress._line import in_class
 from flatout.store.browse import Short
 from flatout.store.course import Stretch
 from flatout.text import figures
@@ -58,8 +59,8 @@ def bar(facts: Facts, width: int) -> Text:
     words = f" {facts.finished:,}"
     if facts.total is not None:
         words += f" of {facts.total:,} ({figures.percent(facts.finished, facts.total)})"
-    if facts.failed or facts.unsent:
-        words += f", {facts.failed + facts.unsent:,} without an answer"
+    counts = {"failed": facts.failed - facts.skipped, "skipped": facts.skipped, "held back": facts.unsent}
+    words += "".join(f", {number:,} {name}" for name, number in counts.items() if number)
     if facts.rate:
         words += f"  {figures.rate(facts.rate)}"
     if facts.running and facts.left == 0:
@@ -155,7 +156,7 @@ def slowest(rows: Sequence[Short], width: int, most: int) -> Text:
 
 
 def _error(each: FailedClass, width: int) -> Text:
-    text = Text.assemble((f"{each.count:,} × {line(each.error, 40)}", "red"), f"  row {each.row:,}: ")
+    text = Text.assemble((line(in_class(each.error, each.count, each.held), 60), "red"), f"  row {each.row:,}: ")
     return _cut(text.append(line(each.example or "", max(20, width))), width)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from flatout.layers.limit import TargetNow
 from flatout.progress._counters import Failure, Progress, PromptCacheUse
 from flatout.values.route import added
@@ -91,9 +93,9 @@ def _failures(all_failures: Iterable[dict[str, Failure]]) -> dict[str, Failure]:
     for failures in all_failures:
         for name, failure in failures.items():
             known = total.get(name)
-            count = failure.count + (known.count if known is not None else 0)
             earlier = known if known is not None and (known.row or 0) <= (failure.row or 0) else failure
-            total[name] = Failure(count, earlier.example, earlier.row, earlier.advice)
+            others = Failure(0, "", None, "") if known is None else known
+            total[name] = replace(earlier, count=failure.count + others.count, held=failure.held + others.held)
     return total
 
 

@@ -96,7 +96,8 @@ SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND
 SELECT EXISTS (SELECT 1 FROM items WHERE trail IS NOT NULL);
 
 -- errors: Count failures by class, each with its first example. Items that ended before a time are asked again.
-SELECT error, count(*) AS count, min(item_index) AS first_index, error_message
+SELECT
+  error, count(*) AS count, min(item_index) AS first_index, error_message, count(*) FILTER (WHERE state = 'unsent') AS held
 FROM items WHERE error IS NOT NULL AND finished_at >= iif(state = 'unsent', :unsent, :failed) GROUP BY error ORDER BY count DESC, error;
 
 -- last_index: Read the highest index of an item.
