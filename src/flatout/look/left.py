@@ -17,14 +17,21 @@ from .view import MOSTLY, RECENT, recent
 TYPICAL = 60.0
 """Seconds whose rate the rows that are left are expected to keep, if no limit binds."""
 
+SETTLED = 10.0
+"""Seconds over which trouble is looked for: those of one answer more or less tell nothing."""
+
+FEW = 2
+"""Failed attempts in that time up to which they may be chance."""
+
 
 def paced(facts: Facts, course: Course, now: float) -> Facts:
     """Facts with the rate of the last half minute and the time left, as far as the course tells them.
 
     The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
     comes. Else it is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go
-    than they allow, because as many are kept free as answers may be long. While somebody has paused the run, or nothing
-    is answered, nobody knows it. A run that somebody stops has no time left, but perhaps an end.
+    than they allow, because as many are kept free as answers may be long. While somebody has paused the run, nothing is
+    answered, or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that somebody
+    stops has no time left, but perhaps an end.
     """
     stop = stopped_by(course.happenings) if facts.running else None
     if stop is not None:
@@ -68,12 +75,15 @@ def rows_of_budget(facts: Facts) -> int | None:
 def _expected(own: Iterable[Sequence[Stretch]], changed: float, facts: Facts, now: float) -> float | None:
     """Rows per second that are to be expected; None if nothing is known."""
     found = [_of_target(each, changed, now) for each in own]
-    return sum(found) or (facts.rate if not changed else None)
+    known = sum(each for each in found if each is not None)
+    return known or (facts.rate if not changed and None not in found else None)
 
 
-def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> float:
-    """The same of one target; 0 if it answers nothing."""
-    seen = [each for each in recent(stretches, TYPICAL, now) if each.began_at >= changed]
+def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> float | None:
+    """The same of one target; 0 if it answers nothing, None if it is in trouble."""
+    seen = _since_trouble([each for each in recent(stretches, TYPICAL, now) if each.began_at >= changed])
+    if seen is None:
+        return None
     over, last = rates(seen), stretches[-1]
     if over is None:
         return 0.0
@@ -83,6 +93,29 @@ def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> floa
         return over.answered
     binds = last.held.get("requests", 0.0) >= MOSTLY * last.seconds
     return most if binds else min(most, over.answered)
+
+
+def _since_trouble(stretches: Sequence[Stretch]) -> Sequence[Stretch] | None:
+    """The stretches after a time in which most attempts failed, or waited for a server that is down.
+
+    It is None if that time is not over for `SETTLED` seconds.
+    """
+    end = place = len(stretches)
+    while place > 0:
+        begin, seconds = place, 0.0
+        while begin > 0 and seconds < SETTLED:
+            begin -= 1
+            seconds += stretches[begin].seconds
+        if _in_trouble(stretches[begin:place], seconds):
+            return stretches[place:] if place < end else None
+        place = begin
+    return stretches
+
+
+def _in_trouble(stretches: Sequence[Stretch], seconds: float) -> bool:
+    failed, answered = sum(each.failed for each in stretches), sum(each.answered for each in stretches)
+    down = sum(each.held.get("outage", 0.0) for each in stretches)
+    return failed > max(answered, FEW) or down >= MOSTLY * seconds
 
 
 def _taken(stretch: Stretch) -> tuple[int, int, int]:

@@ -54,11 +54,14 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
         return facts
     if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
         return facts + _longest(progress)
-    if not speed.rate or left <= 0 or progress.holds == "paused":  # nobody knows when a pause by a person ends
+    if speed.failing:  # nobody knows when that ends
+        return [*facts, f"{figures.percent(speed.failing, 1.0)} of the attempts fail"]
+    if not speed.rate or left <= 0 or progress.holds == "paused":  # nor when a pause by a person does
         return facts
     if (affordable := _affordable(progress)) is not None and affordable < left - progress.in_flight:
         return [*facts, f"the budget lasts for about {figures.counted(affordable, 'row')} more"]
-    return [*facts, speed.left(left, _allowed(progress, speed.rate))]
+    time_left = speed.left(left, _allowed(progress, speed.rate))
+    return [*facts, time_left] if time_left else facts
 
 
 def _affordable(progress: Progress) -> int | None:

@@ -18,6 +18,7 @@ _STRETCHES = 6  # stretches of RECENT seconds from which the remaining time is e
 _STEADY = 1.5  # times the slowest stretch; up to that the pace is steady
 _OVERDUE = 3.0  # times the mean time between two finished calls; after that the rate tells nothing
 _CHANCE = 3.0  # standard deviations by which stretches may differ by chance
+_FEW = 2  # failures of late up to which they may be chance
 
 
 _MINUTE = 60.0  # seconds
@@ -53,6 +54,8 @@ class Speed(NamedTuple):
     """Calls finished per second: recently, and in the slowest and the fastest stretch if the pace changes.
 
     ``quiet`` is the time without any finished call, if it is so long that the rate tells nothing; otherwise 0.
+    ``failing`` is the share of the late attempts that failed, if most did; otherwise 0. ``settled`` is whether a stretch
+    has passed since the last outage: the calls that come first after it tell nothing.
     """
 
     rate: float | None
@@ -60,6 +63,8 @@ class Speed(NamedTuple):
     slowest: float | None = None
     fastest: float | None = None
     quiet: float = 0.0
+    failing: float = 0.0
+    settled: bool = True
 
     def left(self, calls: int, allowed: float | None = None) -> str:
         """The time that the calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" if unknown.
@@ -68,10 +73,12 @@ class Speed(NamedTuple):
             calls: how many.
             allowed: calls per second that a limit allows which binds now: it tells more than what went before it did.
         """
-        if not self.rate:
+        if not self.rate or self.failing:
             return ""
         if allowed:
             return f"{figures.duration(max(1.0, calls / allowed))} left"
+        if not self.settled:
+            return ""
         if not self.fastest:
             return f"{figures.duration(max(1.0, calls / (self.smooth or self.rate)))} left"
         soonest = figures.duration(calls / self.fastest)
@@ -80,60 +87,83 @@ class Speed(NamedTuple):
         return f"{soonest} to {figures.duration(calls / self.slowest)} left"
 
 
+class _Look(NamedTuple):
+    """What was seen at a time: the calls that had finished, and the attempts that had failed and were tried again."""
+
+    at: float = 0.0
+    done: int = 0
+    lost: int = 0
+
+
 class Pace:
     """Watches a run's progress; call `look` each time it is shown."""
 
     def __init__(self, window: float = RECENT) -> None:
         self._window = window
-        self._since = self._last = (0.0, 0)
-        self._seen: deque[tuple[float, int]] = deque([(0.0, 0)])
-        self._marks: deque[tuple[float, int]] = deque([(0.0, 0)], maxlen=_STRETCHES + 1)
+        self._since = self._last = _Look()
+        self._seen: deque[_Look] = deque([_Look()])
+        self._marks: deque[_Look] = deque([_Look()], maxlen=_STRETCHES + 1)
 
     def look(self, progress: Progress) -> Speed:
         """The speed now. If no call finished recently, the rate is that since the start or since the last outage."""
-        now, done = progress.elapsed, progress.answered + progress.failed
+        now = _Look(progress.elapsed, progress.answered + progress.failed, progress.retries - progress.throttled)
         batches = progress.batches
         if batches.open or (batches.ended and not progress.in_flight):  # their rows come many at a time, after hours
-            self._last = now, done
-            self._begin_anew(now, done)
+            self._last = now
+            self._begin_anew(now)
             return Speed(None)
-        if done > self._last[1]:
-            self._last = now, done
-        if progress.down or progress.stopped:
-            self._begin_anew(now, done)
-            return Speed(None, quiet=self._quiet(now))
-        self._seen.append((now, done))
-        while now - self._seen[0][0] > self._window and len(self._seen) > 2:
+        if now.done > self._last.done:
+            self._last = now
+        if (progress.down or progress.stopped) and not progress.others_go:
+            self._begin_anew(now)
+            return Speed(None, quiet=self._quiet(now.at))
+        self._seen.append(now)
+        while now.at - self._seen[0].at > self._window and len(self._seen) > 2:
             self._seen.popleft()
-        if now - self._marks[-1][0] >= self._window:
-            self._marks.append((now, done))
-        rate = _rate(self._seen[0], (now, done)) or _rate(self._since, (now, done))
+        failing = _failing(self._seen[0], now)
+        if failing:
+            self._forget(now)
+        elif now.at - self._marks[-1].at >= self._window:
+            self._marks.append(now)
+        rate = _rate(self._seen[0], now) or _rate(self._since, now)
         slowest, fastest = self._swing()
-        return Speed(rate, _rate(self._marks[0], (now, done)), slowest, fastest, self._quiet(now))
+        settled = not self._marks[0].at or now.at - self._marks[0].at >= self._window
+        smooth = _rate(self._marks[0], now)
+        return Speed(rate, smooth, slowest, fastest, self._quiet(now.at), failing, settled)
 
-    def _begin_anew(self, now: float, done: int) -> None:
-        """Forget everything before. The rate of an outage predicts nothing."""
+    def _begin_anew(self, now: _Look) -> None:
+        """Forget everything before."""
         self._seen.clear()
+        self._since = now
+        self._seen.append(now)
+        self._forget(now)
+
+    def _forget(self, now: _Look) -> None:
+        """Let nothing before tell how long the rest takes. The rate of an outage predicts nothing."""
         self._marks.clear()
-        self._since = now, done
-        self._seen.append(self._since)
-        self._marks.append(self._since)
+        self._marks.append(now)
 
     def _quiet(self, now: float) -> float:
-        then, done = self._last
-        quiet = now - then
-        return quiet if quiet > max(self._window, _OVERDUE * then / max(done, 1)) else 0.0
+        last = self._last
+        quiet = now - last.at
+        return quiet if quiet > max(self._window, _OVERDUE * last.at / max(last.done, 1)) else 0.0
 
     def _swing(self) -> tuple[float, float] | tuple[None, None]:
         """The slowest and the fastest stretch, if they differ by more than chance explains."""
-        counts = [after[1] - before[1] for before, after in pairwise(self._marks)]
-        rates = [(after[1] - before[1]) / (after[0] - before[0]) for before, after in pairwise(self._marks)]
+        counts = [after.done - before.done for before, after in pairwise(self._marks)]
+        rates = [(after.done - before.done) / (after.at - before.at) for before, after in pairwise(self._marks)]
         if len(rates) < 2 or max(rates) <= _STEADY * min(rates):
             return None, None
         by_chance = _CHANCE * sqrt(2.0 * sum(counts) / len(counts))
         return (min(rates), max(rates)) if max(counts) - min(counts) > by_chance else (None, None)
 
 
-def _rate(before: tuple[float, int], now: tuple[float, int]) -> float | None:
+def _rate(before: _Look, now: _Look) -> float | None:
     """Calls a second between two looks; None if none finished."""
-    return (now[1] - before[1]) / (now[0] - before[0]) if now[1] > before[1] and now[0] > before[0] else None
+    return (now.done - before.done) / (now.at - before.at) if now.done > before.done and now.at > before.at else None
+
+
+def _failing(before: _Look, now: _Look) -> float:
+    """The share of the attempts between two looks that failed, if most did; otherwise 0."""
+    done, lost = now.done - before.done, now.lost - before.lost
+    return lost / (lost + done) if lost > max(done, _FEW) else 0.0

@@ -340,6 +340,28 @@ def test_an_outage_is_no_pace() -> None:
     assert speed.left(10_000) == "1 min 43 s left"
 
 
+def test_while_most_attempts_fail_no_end_is_promised() -> None:
+    """A server with an hour of trouble would make a run of ten minutes look like one of a day, and long after it."""
+    pace, done, lost, told = Pace(window=10), 0, 0, []
+    for second in range(1, 121):
+        bad = 30 < second <= 90
+        done, lost = done + (1 if bad else 100), lost + (9 if bad else 0)
+        progress = Progress(total=20_000, answered=done, retries=lost, elapsed=float(second), holds="requests")
+        told.append(compose(progress, pace.look(progress), "", 200, WAYS)[0])
+    assert told[29].endswith("100 calls/s · 2 min 50 s left")
+    assert told[88].endswith("1.0 calls/s · 90 % of the attempts fail")
+    assert not any(line.endswith("left") for line in told[44:98])
+    assert told[-1].endswith("100 calls/s · 2 min 19 s left")
+
+
+def test_a_target_that_is_down_leaves_the_others_their_pace() -> None:
+    """A run that goes on with its other targets would show neither its speed nor its end."""
+    pace, down = Pace(), {"s": "refused"}
+    for second in range(1, 31):
+        speed = pace.look(Progress(answered=second * 5, elapsed=float(second), down=down, others_go=True))
+    assert speed.left(100) == "20 s left"
+
+
 def test_watching_refreshes_before_it_shows() -> None:
     """The live line would show the numbers of the time before."""
     progress = Progress()

@@ -55,6 +55,21 @@ def test_nobody_knows_when_a_pause_ends() -> None:
     assert left([stretch(float(at), answered=0) for at in range(60)], now=60.0) is None
 
 
+def test_nobody_knows_when_trouble_ends() -> None:
+    """A run of six minutes would have three hours left, told by the minutes in which its server failed."""
+    good = [stretch(float(at), answered=10) for at in range(40)]
+    failing = [stretch(40.0 + at, answered=1, failed=9) for at in range(15)]
+    down = [stretch(40.0 + at, answered=0, held={"outage": 1.0}) for at in range(15)]
+    for bad in (failing, down):
+        assert left([*good, *bad], now=55.0) is None
+        assert left([*good, *bad, *[stretch(55.0 + at, answered=5) for at in range(4)]], now=59.0) is None
+        assert left([*good, *bad, *[stretch(55.0 + at, answered=5) for at in range(20)]], now=75.0) == pytest.approx(
+            76.0
+        )
+    hiccup = [stretch(40.0, answered=0, failed=1), stretch(41.0, answered=9)]
+    assert left([*good, *hiccup], now=42.0) == pytest.approx(38.3, abs=1.0)
+
+
 def test_a_run_that_is_stopped_says_when_it_ends_and_not_when_all_rows_would_be_done() -> None:
     """Status would say 49 minutes left of a run that ends within half a minute."""
     some = [stretch(float(at), answered=10) for at in range(60)]
