@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import Literal
 
 from msgspec import Struct
 
@@ -181,12 +182,13 @@ class Steered(Event, frozen=True, kw_only=True):
     """Somebody changed limits, paused or resumed calls while they went.
 
     ``what`` says it in words; ``by`` is who did it, if that was not the program itself; ``target`` the target that it
-    concerns, None for all.
+    concerns, None for all; ``does`` what it does to all calls, None for something else.
     """
 
     what: str
     by: str | None = None
     target: str | None = None
+    does: Literal["pause", "resume"] | None = None
 
 
 Subscriber = Callable[[Event], None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -26,11 +26,20 @@ class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
     paused: bool | None = None
     deadline: float | None = None
 
+    @property
+    def does(self) -> Literal["pause", "resume"] | None:
+        """What it does to all calls; None if it neither pauses nor resumes them."""
+        return None if self.paused is None else "pause" if self.paused else "resume"
+
     def in_words(self) -> str:
         """The change, for people: ``rpm 6,000, concurrency unknown``."""
         paused = {True: ["paused"], False: ["resumed"], None: []}[self.paused]
         limits = [f"{name} {'unknown' if value is None else f'{value:,g}'}" for name, value in self.limits.items()]
         return ", ".join([*paused, *limits, *([] if self.deadline is None else [f"deadline {self.deadline:g} s"])])
+
+
+NO_CHANGE = Change()
+"""What somebody changed is none of this."""
 
 
 class Steering(Overview):
@@ -92,13 +101,13 @@ class Steering(Overview):
         """
         self._engine.bind()
         self.apply(change)
-        self.tell(change.in_words(), by, change.target)
+        self.tell(change.in_words(), by, change)
 
-    def tell(self, what: str, by: str | None, target: str | None = None) -> None:
+    def tell(self, what: str, by: str | None, change: Change = NO_CHANGE) -> None:
         """Tell whoever listens that something was changed; see `flatout.events.Steered`."""
         events, loop = self._engine.events, self._engine.loop
         if events and loop is not None:
-            events.emit(Steered(at=loop.time(), what=what, by=by, target=target))
+            events.emit(Steered(at=loop.time(), what=what, by=by, target=change.target, does=change.does))
 
     def apply(self, change: Change) -> None:
         """Make a change that is recorded elsewhere, or need not be.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -258,12 +258,11 @@ class Course:
         elif isinstance(event, InFlightCapped):
             self._note("capped", None, event.reason)
         elif isinstance(event, Steered):
-            self._note("change", event.target, event.what, by=event.by)
+            self._note("change", event.target, event.what, by=event.by, does=event.does)
 
-    def _note(
-        self, kind: Kind, target: str | None, what: str, until: float | None = None, by: str | None = None
-    ) -> None:
-        self._file.note_happening(Happening(at=self._wall(), until=until, kind=kind, target=target, what=what, by=by))
+    def _note(self, kind: Kind, target: str | None, what: str, until: float | None = None, **more: Any) -> None:
+        happening = Happening(at=self._wall(), until=until, kind=kind, target=target, what=what, **more)
+        self._file.note_happening(happening)
 
 
 @asynccontextmanager

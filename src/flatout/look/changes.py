@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from flatout.store.course import DRAIN, STOP, Happening
+from flatout.store.course import Happening
 
 from .view import clock
 
@@ -36,7 +36,7 @@ def changed_at(happenings: Sequence[Happening]) -> float:
 def stopped_by(happenings: Sequence[Happening]) -> Happening | None:
     """The change by which somebody ends the process that is at work; None if nobody does."""
     for each in reversed(happenings):
-        if each.kind == "change" and each.what in (STOP, DRAIN):
+        if each.does in ("stop", "drain"):
             return each
         if each.kind in ("begin", "end"):
             return None
@@ -53,10 +53,9 @@ def pauses_by_hand(happenings: Sequence[Happening]) -> Iterator[Happening]:
     """The pauses that people made, with their ends. A process that goes, or another that comes, ends one, too."""
     began: Happening | None = None
     for each in happenings:
-        words = each.what.split(", ") if each.kind == "change" else []
-        if "paused" in words:
+        if each.does == "pause":
             began = began or each
-        elif began is not None and (each.kind in ("begin", "end") or "resumed" in words):
+        elif began is not None and (each.kind in ("begin", "end") or each.does == "resume"):
             yield replace(began, until=each.at)
             began = None
     if began is not None:

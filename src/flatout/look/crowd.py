@@ -10,7 +10,7 @@ from flatout.store.course import CAUSES, TRIED, Stretch
 from flatout.text import figures
 
 from .course import latency, rates
-from .view import LATELY, MINUTE, NAMES, RISING, View, use
+from .view import LATELY, MINUTE, NAMES, RISING, View, When, use
 
 WORTH = 1.25
 """A change is advised if it would be this many times as fast."""
@@ -33,19 +33,18 @@ GROWN = 1.8
 _TIMES: Mapping[float, str] = {2: "twice", 3: "three times", 4: "four times"}
 
 
-def concurrency(when: str, view: View) -> str:
+def concurrency(when: When, view: View) -> str:
     """What to say where the calls in flight are bounded.
 
     Args:
-        when: ``, since 12:04``, or for how much of the time.
+        when: since when, or for how much of the time.
         view: the target.
     """
-    since = when.removeprefix(", ") if when.startswith(",") else ""
-    text = _bounded("" if since else when, view)
-    return f"{text} It has been so {since}." if since else text
+    text = _bounded(When(share=when.share), view)
+    return f"{text} It has been so {when.since}." if when.since else text
 
 
-def _bounded(when: str, view: View) -> str:
+def _bounded(when: When, view: View) -> str:
     bounded = [each for each in view.stretches if "concurrency" in each.allows]
     if not bounded:
         return f"Calls {view.said('wait', 'waited')} for {CAUSES['concurrency']}{when}."
@@ -74,7 +73,7 @@ def _bounded(when: str, view: View) -> str:
     return f"{answers}: --concurrency {wanted:,.0f} would be {times} as fast, if the server bears it{then}."
 
 
-def _tried(bounds: Sequence[float], when: str, view: View) -> str:
+def _tried(bounds: Sequence[float], when: When, view: View) -> str:
     """What to say of a concurrency that the user has not given."""
     most = bounds[-1]
     begin = f"How many calls the server takes at once {view.said('is', 'was')}"

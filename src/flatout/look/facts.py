@@ -12,7 +12,7 @@ from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, SKIPPED, PromptCacheUse
-from flatout.runs.job import AGAIN, BUDGET, CANCELLED
+from flatout.runs.job import AGAIN, BUDGET, CANCELLED, WORKERS
 from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
 from flatout.store.course import Stretch
 from flatout.store.ledger import LANE
@@ -97,6 +97,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         cached: answers that came from a cache.
         budget: how the budget stands; None without one.
         prompt_cache: what came from the providers' prompt caches.
+        workers: how many processes ask the rows.
         lane: how the rows are asked: ``live``, ``flex``, ``batch`` or ``auto``.
         batches: the batches; None if there never was one.
         targets: what each target of a route did, by its name.
@@ -130,6 +131,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     cached: int = 0
     budget: Standing | None = None
     prompt_cache: PromptCacheUse = PromptCacheUse()
+    workers: int = 1
     lane: str | None = None
     batches: BatchCounts | None = None
     targets: dict[str, Share] = {}
@@ -207,6 +209,7 @@ def renewed(facts: Facts, reader: RunReader) -> Facts:
         rate=rate,
         seconds_left=left / rate if rate and left is not None else None,
         budget=_standing(reader.fact(BUDGET)),
+        workers=workers_of(reader),
         lane=lane if isinstance(lane, str) else None,
         created_at=info.created_at,
         opened_at=info.opened_at,
@@ -257,6 +260,12 @@ def _standing(fact: object) -> Standing | None:
             if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
                 return structs.replace(standing, left=found.left)
     return standing
+
+
+def workers_of(reader: RunReader) -> int:
+    """How many processes ask the rows of a run. A program's run, and one of an earlier version, do not say so: one."""
+    told = reader.fact(WORKERS)
+    return told if isinstance(told, int) else 1
 
 
 def _again(fact: object, opened_at: float) -> AskedAgain:

@@ -12,7 +12,7 @@ from flatout.text import figures
 
 from .course import rates
 from .crowd import concurrency
-from .view import LATELY, MINUTE, MOSTLY, NAMES, RISING, View, clock, use
+from .view import LATELY, MINUTE, MOSTLY, NAMES, RISING, View, When, clock, use
 
 ENOUGH = 0.8
 """The share of a limit from which on it is used well."""
@@ -40,17 +40,16 @@ def sentence(cause: str, share: float, view: View, since: float | None) -> tuple
     return (_of(cause, when, view) if say is None else say(when, view)), None
 
 
-def _when(share: float, view: View, since: float | None) -> str:
-    """``, since 12:04`` while it binds; otherwise how much of the time: `` 93 % of the time``."""
+def _when(share: float, view: View, since: float | None) -> When:
     if view.live and share >= MOSTLY:
-        return f", since {clock(since, view.now)}" if since is not None else ""
-    return f" {figures.percent(min(share, 1.0), 1)} of the time"
+        return When(since=f"since {clock(since, view.now)}" if since is not None else "")
+    return When(share=f"{figures.percent(min(share, 1.0), 1)} of the time")
 
 
 # Limits per time
 
 
-def _per_time(cause: str, when: str, view: View) -> tuple[str, float | None]:
+def _per_time(cause: str, when: When, view: View) -> tuple[str, float | None]:
     last = view.stretches[-1]
     if cause == "requests" and last.pace is not None:
         return _searching(when, view, last.allows, last.pace), None
@@ -63,11 +62,10 @@ def _per_time(cause: str, when: str, view: View) -> tuple[str, float | None]:
     limit = allows[name]
     used = min(1.0, use(name, limit, under))
     _, words, period = NAMES[name]
-    share, since = ("", when) if when.startswith(",") else (when, "")
-    binds = f"{words.capitalize()} {view.said('bind', 'bound')}{share}"
+    binds = f"{words.capitalize()} {view.said('bind', 'bound')}{When(share=when.share)}"
     most = f"most of it at {limit:,.0f} a {period}, of which " if others else ""
     of = "" if others else f" of {limit:,.0f} a {period}"
-    uses = f"{most}{figures.percent(used, 1)}{of} {view.said('are', 'were')} used{since}"
+    uses = f"{most}{figures.percent(used, 1)}{of} {view.said('are', 'were')} used{When(since=when.since)}"
     return f"{binds}: {uses}. {_help(name, used, view)}", used
 
 
@@ -128,7 +126,7 @@ def _within(used: float, other: str, view: View) -> str:
     return f"Nothing {view.said('is', 'was')} faster within this limit; {other}"
 
 
-def _searching(when: str, view: View, allows: Mapping[str, float], pace: float) -> str:
+def _searching(when: When, view: View, allows: Mapping[str, float], pace: float) -> str:
     at = rate(pace)
     if "rpm" in allows and pace < allows["rpm"] / MINUTE:
         return (
@@ -153,15 +151,15 @@ def rate(per_second: float) -> str:
 # Other causes
 
 
-def _budget(when: str, view: View) -> str:
-    calls = figures.counted(round(max(view.rates.in_flight, view.stretches[-1].in_flight)), "call")
-    lets = f"The budget {view.said('lets', 'let')} only {calls} be in flight{when}"
-    if calls.startswith("0 "):
+def _budget(when: When, view: View) -> str:
+    flying = round(max(view.rates.in_flight, view.stretches[-1].in_flight))
+    lets = f"The budget {view.said('lets', 'let')} only {figures.counted(flying, 'call')} be in flight{when}"
+    if not flying:
         lets = f"The budget {view.said('has', 'had')} no room for another call{when}"
     return f"{lets}: each reserves what it may cost at most. A lower max_tokens or a higher --budget lets more go."
 
 
-def _pause(when: str, view: View) -> str:
+def _pause(when: When, view: View) -> str:
     over = view.rates
     refused = figures.percent(over.refused, over.answered + over.failed + over.refused) if over.refused else ""
     refuses = f"{view.said('refuses', 'refused')} {refused} of the calls (429) and " if refused else ""
@@ -169,23 +167,23 @@ def _pause(when: str, view: View) -> str:
     return f"The provider {refuses}{asks}, which {view.said('hold', 'held')} up all calls{when}."
 
 
-def _outage(when: str, view: View) -> str:
+def _outage(when: When, view: View) -> str:
     return f"The server {view.said('fails', 'failed')} call after call; the others {view.said('wait', 'waited')}{when}."
 
 
-def _probe(when: str, view: View) -> str:
+def _probe(when: When, view: View) -> str:
     return f"Calls {view.said('wait', 'waited')} for the first answer, which shows that key and request are good{when}."
 
 
-def _connect(when: str, view: View) -> str:
+def _connect(when: When, view: View) -> str:
     return f"Calls {view.said('wait', 'waited')} for connections that {view.said('are', 'were')} being opened{when}."
 
 
-def _backoff(when: str, view: View) -> str:
+def _backoff(when: When, view: View) -> str:
     return f"Failed calls {view.said('wait', 'waited')} before they {view.said('are', 'were')} tried again{when}."
 
 
-def _prompt_cache(when: str, view: View) -> str:
+def _prompt_cache(when: When, view: View) -> str:
     off = "without --prompt-cache" if view.command else "without prompt_cache='auto'"
     return (
         f"Calls that begin alike {view.said('wait', 'waited')} for the first of them to fill the provider's prompt "
@@ -193,7 +191,7 @@ def _prompt_cache(when: str, view: View) -> str:
     )
 
 
-def _room(when: str, view: View) -> str:
+def _room(when: When, view: View) -> str:
     live = "--lane live" if view.command else "lane='live'"
     return (
         f"The provider's flex service {view.said('has', 'had')} no room{when}; "
@@ -201,18 +199,18 @@ def _room(when: str, view: View) -> str:
     )
 
 
-def _paused(when: str, view: View) -> str:
+def _paused(when: When, view: View) -> str:
     if not view.live:
         return f"Somebody had paused it{when}."
     return by_you(when, view.name if view.command else None)
 
 
-def by_you(when: str, name: str | None) -> str:
+def by_you(when: When, name: str | None) -> str:
     """What to say of a pause by a person, of a run that `flatout ctl` knows by a name, or of a program's."""
     return f"It is paused by you{when}; {'client.resume()' if name is None else f'flatout ctl {name} resume'} goes on."
 
 
-def _input(when: str, view: View) -> str:
+def _input(when: When, view: View) -> str:
     if view.rates.answered >= BUSY:
         return (
             f"Nothing {view.said('waits', 'waited')} at {figures.rate(view.rates.answered)}: "
@@ -227,7 +225,7 @@ def _input(when: str, view: View) -> str:
     )
 
 
-def _function(when: str, view: View) -> str:
+def _function(when: When, view: View) -> str:
     takes = view.said("takes", "took")
     return (
         f"What the program's own function does beside its calls {takes} the time{when}: {_in_flight(view)}. "
@@ -240,7 +238,7 @@ def _in_flight(view: View) -> str:
     return f"{flying:,.{0 if flying >= 9.95 else 1}f} {view.said('are', 'were')} in flight on average"
 
 
-_OTHERS: Mapping[str, Callable[[str, View], str]] = {
+_OTHERS: Mapping[str, Callable[[When, View], str]] = {
     "concurrency": concurrency,
     "budget": _budget,
     "pause": _pause,
@@ -256,6 +254,6 @@ _OTHERS: Mapping[str, Callable[[str, View], str]] = {
 }
 
 
-def _of(cause: str, when: str, view: View) -> str:
+def _of(cause: str, when: When, view: View) -> str:
     """A sentence for a cause of which no more is known."""
     return f"Calls {view.said('wait', 'waited')} for {CAUSES.get(cause, cause)}{when}."

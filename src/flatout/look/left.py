@@ -30,8 +30,8 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
     comes. Else it is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go
     than they allow, because as many are kept free as answers may be long. While somebody has paused the run, nothing is
-    answered, or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that somebody
-    stops has no time left, but perhaps an end.
+    answered, or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that is
+    stopped has no time left, but perhaps an end.
     """
     stop = stopped_by(course.happenings) if facts.running else None
     if stop is not None:

@@ -36,6 +36,21 @@ NAMES = {
 """The limits per time: the cause that calls wait for, the name, the period."""
 
 
+class When(Struct, frozen=True):
+    """When a cause held calls up, as a sentence goes on: ``, since 12:04`` or `` 93 % of the time``.
+
+    Attributes:
+        since: ``since 12:04``, of a cause that holds them up now; "" if that is not known.
+        share: ``93 % of the time``, of any other; "" for a cause that holds them up now.
+    """
+
+    since: str = ""
+    share: str = ""
+
+    def __str__(self) -> str:
+        return f", {self.since}" if self.since else f" {self.share}" if self.share else ""
+
+
 class View(Struct, frozen=True):
     """One target over the time that is looked at.
 

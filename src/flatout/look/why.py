@@ -19,9 +19,9 @@ from flatout.text import figures
 from .batches import waiting
 from .changes import changed_at, paused_since
 from .course import Course, latency, rates
-from .facts import Facts, retried
+from .facts import Facts, retried, workers_of
 from .held import BUSY, by_you, sentence
-from .view import MOSTLY, RECENT, View, clock, recent
+from .view import MOSTLY, RECENT, View, When, clock, recent
 
 PARTLY = 0.2
 """The least share of the time from which on a cause is named."""
@@ -40,9 +40,6 @@ EVIDENCE = 10
 
 WORTH_A_WORKER = 500
 """Rows that a process answers in the time in which it starts, about: half a second."""
-
-MOST_WORKERS = 10_000
-"""More are a slip in a file that somebody else made."""
 
 SHORT = 10.0
 """Seconds of a run from which on the start of its workers does not count."""
@@ -87,7 +84,14 @@ def afterwards(reader: RunReader, now: float) -> list[Finding]:
     course = Course()
     course.refresh(reader)
     info = reader.info()
-    facts = Facts(state=info.state, command=info.command, total=info.total, left=0, retried=retried(reader))
+    facts = Facts(
+        state=info.state,
+        command=info.command,
+        total=info.total,
+        left=0,
+        workers=workers_of(reader),
+        retried=retried(reader),
+    )
     return findings(course, facts, now)
 
 
@@ -99,7 +103,7 @@ def findings(course: Course, facts: Facts, now: float, took: tuple[float, float]
         views = [replace(views[0], took=took)]
     paused = paused_since(course.happenings) if facts.running else None
     if paused is not None:  # the stretches tell it later
-        text = by_you(f", since {clock(paused, now)}", _name(facts) if facts.command is not None else None)
+        text = by_you(When(since=f"since {clock(paused, now)}"), _name(facts) if facts.command is not None else None)
         return [Finding(cause="paused", since=paused, text=text)]
     found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
     found = _batches(facts, now) + found
@@ -314,15 +318,12 @@ def _unanswered(facts: Facts) -> Iterator[Finding]:
 
 def _workers(course: Course, facts: Facts) -> Iterator[Finding]:
     """Whether workers took longer to start than they saved."""
-    words = (facts.command or "").split()
-    place = words.index("--workers") + 1 if "--workers" in words[:-1] else 0
-    count = int(words[place]) if words[place : place + 1] and words[place].isdecimal() else 1
     seconds = max((sum(each.seconds for each in stretches) for stretches in course.targets.values()), default=0.0)
-    if facts.running or facts.total is None or not (1 < count <= MOST_WORKERS) or seconds >= SHORT:
+    if facts.running or facts.total is None or facts.workers < 2 or seconds >= SHORT:
         return
-    if facts.total < count * WORTH_A_WORKER:
+    if facts.total < facts.workers * WORTH_A_WORKER:
         rows = figures.counted(facts.total, "row")
-        text = f"{count} workers shared {rows}: one process answers as many while they start."
+        text = f"{facts.workers} workers shared {rows}: one process answers as many while they start."
         yield Finding(cause="workers", text=text)
 
 

@@ -54,8 +54,8 @@ class Speed(NamedTuple):
     """Calls finished per second: recently, and in the slowest and the fastest stretch if the pace changes.
 
     ``quiet`` is the time without any finished call, if it is so long that the rate tells nothing; otherwise 0.
-    ``failing`` is the share of the late attempts that failed, if most did; otherwise 0. ``settled`` is whether a stretch
-    has passed since the last outage: the calls that come first after it tell nothing.
+    ``failing`` is the share of the late attempts that failed, if most did; otherwise 0. ``settled`` is whether a
+    stretch has passed since the last outage: the calls that come first after it tell nothing.
     """
 
     rate: float | None

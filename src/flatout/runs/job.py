@@ -34,6 +34,9 @@ DEBT = "debt"
 the budget. If it is killed, the next one takes back what it did not spend."""
 
 
+WORKERS = "workers"
+"""The fact in the run file that says how many processes ask its rows."""
+
 REACH = "reach"
 """The fact in the run file that says whether `flatout ctl` reaches its process: a `Reach`."""
 

@@ -26,7 +26,7 @@ from .input.read import open_input
 from .input.rows import Row
 from .input.variants import Variants
 from .input.verify import Verification
-from .job import BUDGET, DEBT, RunOptions
+from .job import BUDGET, DEBT, WORKERS, RunOptions
 from .output.claim import OUTPUTS, SOURCE, Claim, where
 from .output.export import TYPES
 from .output.formats import form_of, is_stream
@@ -222,6 +222,7 @@ class Opened:
         self._store.set_total(self.progress.total)
         self._store.set_command(options.to_continue(str(self.run_file)))  # only now: the rows are those of the run
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
+        self._store.set_fact(WORKERS, options.workers)
         self._store.set_fact(SOURCE, self._claim.source)
         self._store.set_fact(OUTPUTS, self._claim.mine)
         if options.lane != "auto":  # else it is not chosen yet

@@ -23,7 +23,7 @@ from flatout.errors import ConfigError
 from flatout.progress._counters import COST, PROMPT_CACHE
 from flatout.steering import Change
 from flatout.store import ItemState, RunFile, RunState
-from flatout.store.course import DRAIN, STOP, Happening
+from flatout.store.course import Deed, Happening
 from flatout.store.rows import NONE_AGAIN
 from flatout.tasks.closing import close_all
 
@@ -147,8 +147,9 @@ class Runner(ByLane):
         progress.stopping = True
         progress.ends_by = None if self.drains or progress.batches.open else now + (GRACE if self.stops == 1 else 0.0)
         if self._asks is not None:  # else there is no run file yet
-            what = DRAIN if drain else STOP
-            self.store.note_happening(Happening(at=now, until=progress.ends_by, kind="change", what=what, by=by))
+            does: Deed = "drain" if drain else "stop"
+            told = Happening(at=now, until=progress.ends_by, kind="change", what=does, by=by, does=does)
+            self.store.note_happening(told)
 
     def steer(self, change: Change, by: str) -> None:
         """Change limits, pause or resume; see `flatout.Client.steer`.

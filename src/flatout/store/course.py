@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from .reader import RunReader
 
 Kind = Literal["begin", "end", "pause", "stop", "down", "full", "back", "crowded", "capped", "change"]
-"""What can happen: a process takes up the run or leaves it; a target is paused, stopped, down, without room, or
-back; its limits seem
-to be used by others too; the open files bound the calls in flight; a person changes something."""
+"""What can happen: a process takes up the run or leaves it; a target is paused, stopped, down, without room, or back;
+its limits seem to be used by others too; the open files bound the calls in flight; a person changes something."""
 
 CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the program's own functions"}
 """What may hold calls up, with a description for people."""
@@ -26,8 +25,9 @@ CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the pr
 TRIED = "tried"
 """Stands among the limits of a stretch if its concurrency was found by trying, and not given."""
 
-STOP, DRAIN = "stop", "drain"
-"""Changes by which a person ends a run: it waits a while for what is in flight, or as long as that takes."""
+Deed = Literal["pause", "resume", "stop", "drain"]
+"""What a change can do to the whole run. The last two end it: it waits a while for what is in flight, or as long as
+that takes."""
 
 _SQL = queries("course")
 _TOGETHER = 2_000
@@ -100,6 +100,7 @@ class Happening(Struct, frozen=True, kw_only=True):
         target: the target's name; None for the whole run.
         what: the reason or the change, for people.
         by: who made a change.
+        does: what a change does to the whole run; None for something else, such as another limit.
     """
 
     at: float
@@ -108,6 +109,7 @@ class Happening(Struct, frozen=True, kw_only=True):
     target: str | None = None
     what: str = ""
     by: str | None = None
+    does: Deed | None = None
 
 
 class CourseReader:
@@ -115,10 +117,15 @@ class CourseReader:
 
     Each method takes the number after which to read, and gives each value with its own number. So whoever watches a
     run reads only what is new.
+
+    Args:
+        reader: of the run file.
+        former: whether only the words of a change say there what it does.
     """
 
-    def __init__(self, reader: RunReader) -> None:
+    def __init__(self, reader: RunReader, *, former: bool = False) -> None:
         self._reader = reader
+        self._happenings = "former_happenings" if former else "happenings"
 
     def stretches(self, after: int = 0) -> Iterator[tuple[int, Stretch]]:
         """The stretches that were written after one of them, in order; constant memory."""
@@ -128,7 +135,7 @@ class CourseReader:
 
     def happenings(self, after: int = 0) -> Iterator[tuple[int, Happening]]:
         """What happened after something that happened, in order; constant memory."""
-        for number, *values in self._read("happenings", after):
+        for number, *values in self._read(self._happenings, after):
             yield number, Happening(**dict(zip(Happening.__struct_fields__, values, strict=True)))
 
     def _read(self, statement: str, after: int) -> Iterator[tuple[Any, ...]]:

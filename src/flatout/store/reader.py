@@ -75,6 +75,9 @@ _ANSWERS = 9
 _COURSE = 7
 """The first version of the file that has a course, and the provider's seconds of each item."""
 
+_DEEDS = 10
+"""The first version of the file that has a column for what a change does to the whole run."""
+
 _WITHOUT_COURSE = _ITEMS["items"].replace("seconds, provider_seconds,", "seconds, NULL,")
 _RANKED_WITHOUT_COURSE = _ITEMS["ranked"].replace("provider_seconds", "NULL")
 _WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
@@ -358,7 +361,7 @@ class RunReader:
     @property
     def course(self) -> CourseReader | None:
         """The course of the run; None in a file of an earlier version, which has none."""
-        return CourseReader(self) if self._version >= _COURSE else None
+        return CourseReader(self, former=self._version < _DEEDS) if self._version >= _COURSE else None
 
     def select(self, statement: str, parameters: Any = (), *, long: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         """Run a statement that reads, for the parts of the file with a module of their own.

@@ -18,7 +18,7 @@ def test_what_is_open_when_a_process_goes_ends_with_it() -> None:
         Happening(at=4.0, kind="end", what="interrupted"),
         Happening(at=90.0, kind="begin", what=""),
         Happening(at=91.0, until=92.0, kind="pause", target="m", what="429"),
-        Happening(at=93.0, kind="change", what="paused", by="ada"),
+        Happening(at=93.0, kind="change", what="paused", does="pause", by="ada"),
         Happening(at=94.0, kind="stop", target="n", what="no money"),
     ]
     found = {(each.kind, each.at, each.until) for each in spells(happened, 100.0)}

@@ -51,7 +51,7 @@ def test_where_no_limit_binds_the_last_minute_counts() -> None:
 def test_nobody_knows_when_a_pause_ends() -> None:
     """A paused run would promise an end."""
     some = [stretch(float(at), answered=10) for at in range(60)]
-    assert left(some, Happening(at=60.0, kind="change", what="paused"), now=61.0) is None
+    assert left(some, Happening(at=60.0, kind="change", what="paused", does="pause"), now=61.0) is None
     assert left([stretch(float(at), answered=0) for at in range(60)], now=60.0) is None
 
 
@@ -73,11 +73,15 @@ def test_nobody_knows_when_trouble_ends() -> None:
 def test_a_run_that_is_stopped_says_when_it_ends_and_not_when_all_rows_would_be_done() -> None:
     """Status would say 49 minutes left of a run that ends within half a minute."""
     some = [stretch(float(at), answered=10) for at in range(60)]
-    begin, stop = Happening(at=0.0, kind="begin"), Happening(at=60.0, until=90.0, kind="change", what="stop", by="ada")
+    begin = Happening(at=0.0, kind="begin")
+    stop = Happening(at=60.0, until=90.0, kind="change", what="stop", does="stop", by="ada")
     facts = paced(RUNS, Course.of(some, [begin, stop]), 61.0)
     assert (facts.seconds_left, facts.stopping, facts.ends_by) == (None, True, 90.0)
     assert facts.ending == f", stopping, ends by {time.strftime('%H:%M:%S', time.localtime(90.0))} at the latest"
-    assert paced(RUNS, Course.of(some, [begin, replace(stop, until=None, what="drain")]), 61.0).ending == ", stopping"
+    assert (
+        paced(RUNS, Course.of(some, [begin, replace(stop, until=None, what="drain", does="drain")]), 61.0).ending
+        == ", stopping"
+    )
     again = paced(RUNS, Course.of(some, [begin, stop, replace(begin, at=60.5)]), 61.0)
     assert again.seconds_left is not None
     assert again.ending == ""

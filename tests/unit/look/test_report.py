@@ -416,8 +416,8 @@ def test_a_pause_by_a_person_is_shaded() -> None:
         for at in range(60)
     ]
     happened = [
-        Happening(at=10.0, kind="change", what="paused, rpm 60", by="ada"),
-        Happening(at=20.0, kind="change", what="resumed", by="bob"),
+        Happening(at=10.0, kind="change", what="paused, rpm 60", does="pause", by="ada"),
+        Happening(at=20.0, kind="change", what="resumed", does="resume", by="bob"),
     ]
     plot = timeline(Course.of(stretches, happened), Clock.of(stretches, 0.0, 60.0))[0]
     assert [(band.begin, band.end, band.label) for band in plot.bands] == [(10.0, 20.0, "paused by ada")]

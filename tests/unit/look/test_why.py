@@ -538,12 +538,12 @@ def test_what_rows_without_an_answer_lacked() -> None:
 def test_workers_for_a_few_rows() -> None:
     """Eight processes for a hundred rows would be taken for the fastest way."""
     course = Course.of([stretch(0.0, answered=100), stretch(1.0, answered=100)])
-    few = Facts(state="finished", command="flatout run a.csv --workers 8", total=200)
+    few = Facts(state="finished", workers=8, total=200)
     assert sentences(course, few, 9.0)[-1].startswith("8 workers shared 200 rows")
-    many = Facts(state="finished", command="flatout run a.csv --workers 8", total=200_000)
+    many = Facts(state="finished", workers=8, total=200_000)
     assert "workers" not in causes(findings(course, many, 9.0))
-    odd = Facts(state="finished", command="flatout run --workers", total=200)
-    assert "workers" not in causes(findings(course, odd, 9.0))
+    alone = Facts(state="finished", command="flatout run --workers 8", total=200)
+    assert "workers" not in causes(findings(course, alone, 9.0))
 
 
 def test_of_a_few_answers_nothing_is_said_that_they_do_not_show() -> None:
@@ -654,12 +654,12 @@ def test_nothing_held_and_something_held_are_not_said_together() -> None:
 def test_a_pause_and_its_end_are_seen_at_once() -> None:
     """For half a minute a user would not see whether the command did anything."""
     bound = [stretch(float(at), held={"requests": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
-    pause = Happening(at=30.2, kind="change", what="paused", by="ada")
+    pause = Happening(at=30.2, kind="change", what="paused", does="pause", by="ada")
     facts = Facts(writer="p", left=100)
     assert causes(findings(Course.of(bound, [pause]), facts, 30.5)) == ["paused"]
     paused = [stretch(30.0 + at, answered=0, held={"paused": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
     again = [replace(each, began_at=each.began_at + 61) for each in bound[:3]]
-    resumed = Happening(at=60.1, kind="change", what="resumed", by="ada")
+    resumed = Happening(at=60.1, kind="change", what="resumed", does="resume", by="ada")
     assert causes(findings(Course.of([*bound, *paused, *again], [pause, resumed]), facts, 64.0)) == ["requests"]
 
 

@@ -27,6 +27,7 @@ LANDED = {
     "0007_course.sql": "d283a87e35487bd6",
     "0008_rows_of_batch.sql": "d66d609059962dcc",
     "0009_batch_answers.sql": "72ba36e0a6933c80",
+    "0010_deeds.sql": "60ad1b789b42aa9a",
 }
 """The first 16 digits of each migration's sha256. Files that were made with it are out there: it never changes."""
 
@@ -153,6 +154,25 @@ FOREIGN = {
         "DROP INDEX attempts_in_flight; CREATE INDEX attempts_in_flight ON attempts (hex(zeroblob(item_index)))"
     ),
 }
+
+
+def test_what_a_change_did_is_known_of_earlier_files(tmp_path: Path) -> None:
+    """The report of a run from before an upgrade would not show its pauses; nor would that of one that went on."""
+    path = Path(shutil.copy(KEPT / "version-9.flatout", tmp_path / "answers.flatout"))
+    told = [("paused, rpm 60", "pause"), ("resumed", "resume"), ("drain", "drain"), ("paused quickly", None)]
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for what, _ in told:
+            connection.execute("INSERT INTO happenings (at, kind, what) VALUES (1, 'change', ?)", (what,))
+        connection.execute("INSERT INTO happenings (at, kind, target, what) VALUES (1, 'pause', 'm', 'paused')")
+
+    def found() -> list[tuple[str, str | None]]:
+        with RunReader.open(path) as reader:
+            assert reader.course is not None
+            return [(each.what, each.does) for _, each in reader.course.happenings() if each.at == 1]
+
+    assert found() == [*told, ("paused", None)]
+    open_run(path, job={"model": "m"}).close_now()
+    assert found() == [*told, ("paused", None)]
 
 
 @pytest.mark.parametrize("what", FOREIGN)

@@ -155,8 +155,9 @@ class Team:
         """
         self._windows = parts(self._steered(change), self._most)
         self._changes.append(change)
-        what = change.in_words()
-        self._store.note_happening(Happening(at=time.time(), kind="change", target=change.target, what=what, by=by))
+        what, does = change.in_words(), change.does
+        told = Happening(at=time.time(), kind="change", target=change.target, what=what, by=by, does=does)
+        self._store.note_happening(told)
         for member in self._members.values():
             member.order.changes.append(self._part(change, member.number))
             member.widen(self._windows[member.number])

@@ -6,7 +6,7 @@ INSERT INTO stretches (
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?);
 
 -- happening: Write what happened.
-INSERT INTO happenings (at, until, kind, target, what, by) VALUES (?, ?, ?, ?, ?, ?);
+INSERT INTO happenings (at, until, kind, target, what, by, does) VALUES (?, ?, ?, ?, ?, ?, ?);
 
 -- stretches: Read stretches in the order in which they were written, after a row.
 SELECT
@@ -15,4 +15,15 @@ SELECT
 FROM stretches WHERE rowid > ? ORDER BY rowid LIMIT ?;
 
 -- happenings: Read what happened, in the order in which it was written, after a row.
-SELECT rowid, at, until, kind, target, what, by FROM happenings WHERE rowid > ? ORDER BY rowid LIMIT ?;
+SELECT rowid, at, until, kind, target, what, by, does FROM happenings WHERE rowid > ? ORDER BY rowid LIMIT ?;
+
+-- former_happenings: The same of a file in which only the words of a change say what it does.
+SELECT
+  rowid, at, until, kind, target, what, by,
+  CASE
+    WHEN kind <> 'change' THEN NULL
+    WHEN what = 'paused' OR what LIKE 'paused, %' THEN 'pause'
+    WHEN what = 'resumed' OR what LIKE 'resumed, %' THEN 'resume'
+    WHEN what IN ('stop', 'drain') THEN what
+  END AS does
+FROM happenings WHERE rowid > ? ORDER BY rowid LIMIT ?;
