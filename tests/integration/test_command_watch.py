@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
 import re
+import select
+import shlex
 import shutil
+import struct
 import subprocess
 import sys
+import termios
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +22,9 @@ import pytest
 from tests.support.command_samples import end, eventually, provider, questions, start
 
 pytest.importorskip("textual")
+
+from flatout.look.watch.link import ASK
+from flatout.store import RunFile
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 SLOWLY = ("--rpm", "40", "--concurrency", "4")
@@ -26,6 +36,8 @@ ONE_BY_ONE = ("--rpm", "1200", "--concurrency", "1")
 ROWS = 60
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 """A colour that is set, and not the terminal's own."""
+
+MOUSE_OFF = b"\x1b[?1003l"
 
 
 class Terminal:
@@ -115,3 +127,29 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
         terminal.keys("large", "q")
         for name in ("small", "large"):
             terminal.shows(name, "ended with 0")
+
+
+def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path) -> None:
+    """The beginning of the next command would be missing, and the rest of it be run."""
+    RunFile.open(tmp_path / "out.jsonl.flatout", job={}).close_now()
+    watch = f"{shlex.quote(sys.executable)} -m flatout watch out.jsonl; read typed; echo the shell got $typed"
+    process, terminal = pty.fork()
+    if not process:
+        os.chdir(tmp_path)
+        os.execvpe("sh", ["sh", "-c", watch], {**os.environ, "TERM": "xterm-256color"})
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    shown, asked, keys = b"", 0, [(b"Quit", b"q"), (MOUSE_OFF, b"hello\n")]
+    try:
+        while b"the shell got" not in shown:
+            assert select.select([terminal], [], [], 30.0)[0], shown
+            shown += os.read(terminal, 65_536)
+            if shown.count(ASK.encode()) > asked:
+                asked += 1
+                os.write(terminal, b"\x1b[1;1R")
+                if keys and keys[0][0] in shown:  # the terminal has answered what was asked after that
+                    time.sleep(0.05)
+                    os.write(terminal, keys.pop(0)[1])
+        assert b"the shell got hello" in shown
+    finally:
+        os.close(terminal)
+        os.waitpid(process, 0)

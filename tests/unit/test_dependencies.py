@@ -126,6 +126,16 @@ def test_textual_ends_after_an_error_as_we_make_it() -> None:
     assert callable(App._close_messages_no_wait)
 
 
+def test_textual_reads_keys_as_we_end_it() -> None:
+    """What is typed after the end of a view would be lost again, or its driver's thread never end."""
+    from textual.drivers.linux_driver import LinuxDriver
+
+    source = inspect.getsource(LinuxDriver)
+    assert "while not self.exit_event.is_set():\n                process_selector_events(" in source
+    assert "self._key_thread.join()" in source
+    assert callable(LinuxDriver._disable_mouse_support)
+
+
 def test_typers_errors_are_told_as_we_read_them() -> None:
     """A misspelt option would be told as a defect of flatout."""
     from flatout.cli.app import command

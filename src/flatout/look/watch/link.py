@@ -3,17 +3,24 @@
 Over a slow link, screens would queue up on their way, and keys would seem dead until all of them were shown. A terminal
 that is asked for its cursor's place (DSR, ECMA-48 8.3.35) answers in the order of what it gets. So the question after a
 repaint is answered when that repaint is on the screen; until then the next one is held back.
+
+The last question comes when the view ends. What the terminal itself had to say, such as where the mouse is, comes
+before its answer. What comes after it was typed for the shell, and is left there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import TYPE_CHECKING
 
+from textual.events import CursorPosition
+
 if TYPE_CHECKING:
     from textual.driver import Driver
+    from textual.message import Message
 
 ASK = "\x1b[6n"
 
@@ -25,6 +32,9 @@ FIRST = 2.0
 
 LONGEST = 30.0
 """Seconds for which a terminal that has answered before is waited for."""
+
+LAST = 0.5
+"""Seconds for the last answer. If it does not come by then, what comes is thrown away, the keys with it."""
 
 
 class Link:
@@ -40,6 +50,11 @@ class Link:
         self._written = 0
         self._answers: bool | None = None  # None before the first question was answered, or was not
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether the terminal answers."""
+        return bool(self._answers)
 
     def wrote(self, characters: int, ask: Callable[[], object]) -> None:
         """Hear of characters on their way. If they are many, ask the terminal, and hold the next repaint back."""
@@ -64,11 +79,46 @@ class Link:
 
 
 def with_link(kind: type[Driver], link: Link) -> type[Driver]:
-    """A kind of driver that tells a link what it writes."""
+    """A kind of driver that tells a link what it writes, and leaves to the shell what is typed after the end.
+
+    Textual's own driver goes on reading for a moment, and throws away what has come by then. Nobody may put back what
+    was read, so this one stops reading in time.
+    """
 
     class Linked(kind):  # type: ignore[misc, valid-type]
+        _unanswered = 0
+        _leaves = False
+
         def write(self, data: str) -> None:
             super().write(data)
-            link.wrote(len(data), lambda: super(Linked, self).write(ASK))
+            link.wrote(len(data), self._ask)
+
+        def _ask(self) -> None:
+            self._unanswered += 1
+            super().write(ASK)
+
+        def process_message(self, message: Message) -> None:
+            if isinstance(message, CursorPosition):
+                self._unanswered -= 1
+                if self._leaves and self._unanswered <= 0:
+                    self.exit_event.set()  # it is looked at before the next reading, in this thread
+            super().process_message(message)
+
+        def disable_input(self) -> None:
+            reads = getattr(self, "_key_thread", None)
+            if reads is None or not link.answers:
+                super().disable_input()
+            elif reads.is_alive():  # Textual calls this twice
+                self._disable_mouse_support()
+                self._leaves = True
+                self._ask()
+                self.flush()
+                reads.join(LAST)
+                self._leaves = False
+                if reads.is_alive():
+                    super().disable_input()
+                else:
+                    signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+                    self.exit_event.clear()
 
     return Linked
