@@ -234,6 +234,20 @@ def test_what_needs_attention_leads_to_its_rows(look: Any) -> None:
     watched.shows(f"of {failed}")
 
 
+def test_a_table_that_goes_on_beside_the_page_says_so(look: Any) -> None:
+    """On a phone, whoever compares runs would take the columns that fit for all; and further on, not know the rows."""
+    page = look("both", 300).page
+    wide = page.locator(".wide").first
+    box, name = wide.bounding_box(), wide.locator("tbody th").first
+    at_first = name.bounding_box()
+    edge = {"x": box["x"] + box["width"] - 3, "y": box["y"] + 1, "width": 2, "height": 2}  # no text is there
+    shaded = page.screenshot(clip=edge)
+    wide.evaluate("box => box.scrollLeft = box.scrollWidth")
+    assert wide.evaluate("box => box.scrollLeft") > 0
+    assert page.screenshot(clip=edge) != shaded
+    assert name.bounding_box() == at_first
+
+
 def test_it_prints(look: Any) -> None:
     """A page on paper would be a search field and white plots."""
     watched = look("usual", scheme="dark")
