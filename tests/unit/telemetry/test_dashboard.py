@@ -131,3 +131,13 @@ def test_grafanas_own_types_know_every_field() -> None:
     assert list(lost(given, known(given))) == []
     given["panels"][0]["titel"] = "misspelt"
     assert list(lost(given, known(given))) == ["/panels/0/titel"]
+
+
+def test_a_legend_says_that_it_is_shown() -> None:
+    """Nobody would know which curve is which: Grafana's schema asks for these fields, and its types hide the legend."""
+    panels = json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]
+    plots = [panel["options"] for panel in panels if panel["type"] == "timeseries"]
+    assert plots
+    assert all(
+        plot["legend"]["showLegend"] and "calcs" in plot["legend"] and "sort" in plot["tooltip"] for plot in plots
+    )
