@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from .errors import ConfigError
 from .values.answers import Entry, Size
-from .values.place import RAY, Place, is_place, place_of
+from .values.place import Place, is_place, redis_place
 
 if TYPE_CHECKING:
     from .store.answers import Shelf
@@ -87,7 +86,4 @@ def place_named(cache: Name) -> Place | None:
     """
     if not isinstance(cache, str) or not is_place(cache):
         return None
-    place = place_of(cache)
-    if place.server == RAY:
-        raise ConfigError(f"a cluster of Ray shares limits, and keeps no answers: give a server of Redis, not {cache}")
-    return place
+    return redis_place(cache, "answers")

@@ -1,4 +1,4 @@
-"""What a purse needs of a budget that processes share; `flatout.store.scope` keeps one."""
+"""What a purse needs of a budget that processes share; `flatout.store.scope` and `flatout.cluster.budget` keep one."""
 
 from __future__ import annotations
 
@@ -21,11 +21,27 @@ class Debt(Struct, frozen=True):
     before: float
 
 
+class Borrower(Protocol):
+    """Who borrows, such as `flatout.purse.Purse`."""
+
+    def used(self) -> float:
+        """US dollars that it has spent, or reserved for attempts in flight."""
+        ...
+
+    def lose(self, usd: float, /) -> None:
+        """Give up money that was lent to it."""
+        ...
+
+
 class Lender(Protocol):
     """Lends money from a budget that processes share, such as `flatout.store.scope.Scope`."""
 
-    async def lend(self, need: float, used: float) -> Loan:
-        """Lend at least ``need`` US dollars, or nothing.
+    def attend(self, borrower: Borrower, /) -> None:
+        """Say who borrows. The lender may ask it at any time what it has used, and take the rest back."""
+        ...
+
+    async def lend(self, need: float, used: float) -> Loan | None:
+        """Lend at least ``need`` US dollars, or nothing. None if the borrower is to look what it has, and ask again.
 
         Args:
             need: the least that is of use.
@@ -50,7 +66,7 @@ class Lender(Protocol):
         ...
 
     def left(self) -> float:
-        """US dollars that nobody holds. This reads a file."""
+        """US dollars that nobody holds. This blocks on a file or a server."""
         ...
 
     @property
@@ -59,5 +75,7 @@ class Lender(Protocol):
         ...
 
     def take_back(self, borrower: str, spent: float, /) -> None:
-        """Settle the loan of a process that has ended, and has spent this much at most. This writes a file."""
+        """Settle the loan of a process that has ended, and has spent this much at most. This blocks on a file or a
+        server.
+        """
         ...

@@ -125,6 +125,8 @@ class Purse:
         self._turn = asyncio.Lock()
         self._waiting = 0  # calls that wait for their turn, or for money
         self._settled = asyncio.Event()
+        if lender is not None:
+            lender.attend(self)
 
     def __repr__(self) -> str:
         return f"Purse(spent=${self._spent:.4f}, reserved=${self._funds.reserved:.4f}, budget={self.budget})"
@@ -265,7 +267,9 @@ class Purse:
         while self.budget is not None and (lacks := funds.spent + funds.reserved + usd - funds.amount) > funds.over:
             if self._lender is None:
                 return False
-            loan = await self._lender.lend(lacks, self._used())
+            loan = await self._lender.lend(lacks, self.used())
+            if loan is None:
+                continue
             funds.amount += loan.usd
             self._shared_left = loan.left
             if loan.usd <= 0.0:
@@ -294,9 +298,13 @@ class Purse:
         self._funds.amount -= usd
         self._elsewhere -= usd
 
-    def _used(self) -> float:
+    def used(self) -> float:
         """What is spent and reserved of the money that was borrowed."""
         return max(0.0, self._funds.spent + self._funds.reserved - self._elsewhere)
+
+    def lose(self, usd: float) -> None:
+        """Give up money that was borrowed."""
+        self._funds.amount -= usd
 
     def worst_case(
         self,
@@ -370,7 +378,7 @@ class Purse:
             self._waiting -= 1
 
     async def _borrowed(self, shape: Shape, worst: float) -> bool:
-        """Borrow what an attempt lacks, from a budget that processes share."""
+        """Borrow what an attempt lacks, from a budget that processes share. Returns whether to try it again."""
         if self._lender is None:
             return False
         funds = self._funds
@@ -378,7 +386,9 @@ class Purse:
         unspent = funds.amount - funds.spent
         if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * ((self._shared_left or 0.0) + unspent):
             return False  # the answers to those in flight will show that they need far less
-        loan = await self._lender.lend(need, self._used())
+        loan = await self._lender.lend(need, self.used())
+        if loan is None:
+            return True
         funds.amount += loan.usd
         self._shared_left = loan.left
         return loan.usd > 0.0
@@ -397,7 +407,7 @@ class Purse:
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:
-            await self._lender.close(self._used())
+            await self._lender.close(self.used())
             self._funds.amount = self._funds.spent + self._funds.reserved
 
 

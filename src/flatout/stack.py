@@ -37,7 +37,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
-from .config.folders import state_folder
+from . import budgets
 from .config.settings import Settings
 from .events import Events
 from .layer import CallNext, Codec, Layer, Transport
@@ -367,6 +367,4 @@ def _lender(budget: Allowed | None) -> Lender | None:
     """The keeper of a budget that processes share; None if the budget is one run's."""
     if budget is None or budget.shared is None:
         return None
-    from .store.scope import Scope  # loads SQLite
-
-    return Scope(budget, state_folder() / "budgets")
+    return budgets.lender(budget)

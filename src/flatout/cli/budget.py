@@ -12,7 +12,7 @@ from flatout.text import figures
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
-    from flatout.store.scopes import Account, Lent
+    from flatout.values.accounts import Account, Lent
 
 HELP = "Look at the budgets that processes share (--budget 20/day:team), and mend one."
 
@@ -32,13 +32,17 @@ $ flatout budget set month --spent 0         # --budget 100/month: no name
 
 
 def ls(
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="[ADDRESS]", help="Where they are: redis://host:6379/0/team; default this machine."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="As JSON, for scripts.")] = False,
 ) -> int:
     """Show what is spent of each budget, what processes have borrowed, and what is left until when."""
-    from flatout.config.folders import state_folder
-    from flatout.store.scopes import accounts
+    from flatout.budgets import accounts
+    from flatout.values.place import redis_place
 
-    found = list(accounts(state_folder() / "budgets"))
+    found = list(accounts(None if place is None else redis_place(place, "budgets")))
     if as_json:
         show_json([_for_scripts(account) for account in found])
         return 0
@@ -55,14 +59,13 @@ def set_(
     spent: Annotated[float, typer.Option(metavar="USD", min=0.0, help="What is spent in this period, in US dollars.")],
 ) -> int:
     """Set what is spent of a budget in this day or month, and take back what processes had borrowed that have died."""
-    from flatout.config.folders import state_folder
+    from flatout.budgets import mend
     from flatout.errors import ConfigError
-    from flatout.store.scopes import mend
 
     per, _, name = scope.partition(":")
     if per not in ("run", "day", "month") or not spent < float("inf"):
         raise ConfigError(f"a budget is day:NAME, month:NAME or run:NAME, and --spent a number, not {scope!r} {spent}")
-    account = mend(state_folder() / "budgets", per, name or "default", spent)
+    account = mend(per, name or "default", spent)
     say(f"flatout: {_headline(account)}")
     return 0
 
@@ -83,9 +86,14 @@ def _facts(account: Account) -> list[Fact]:
 
 
 def _lent(lent: Lent) -> str:
-    who = "a process" if lent.pid is None else f"process {lent.pid}"
+    who = lent.place or ("a process" if lent.pid is None else f"process {lent.pid}")
     since = "" if lent.since is None else f" since {time.strftime('%Y-%m-%d %H:%M', time.localtime(lent.since))}"
-    dead = "" if lent.alive else ", which has died: the command that continues its run takes back what is not spent"
+    if lent.alive:
+        dead = ""
+    elif lent.place:
+        dead = ", which is silent: what it had used, and 2 % of the budget"
+    else:
+        dead = ", which has died: the command that continues its run takes back what is not spent"
     return f"{figures.dollars(lent.usd)} to {who}{since}{dead}"
 
 

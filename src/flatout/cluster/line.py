@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,22 @@ class RedisLine:
         with _told():
             for name in self._server.scan_iter(pattern, count=SCANNED):
                 yield name.decode(errors="replace")
+
+    def script(self, text: str) -> Callable[[Sequence[str], Sequence[Any]], Any]:
+        """A function that runs a script with these names and arguments, in one step for all who use the server."""
+        script = self._server.register_script(text)
+
+        def run(names: Sequence[str], arguments: Sequence[Any]) -> Any:
+            with _told():
+                return script(keys=names, args=arguments)
+
+        return run
+
+    def clock(self) -> float:
+        """The server's clock, in Unix seconds."""
+        with _told():
+            seconds, microseconds = self._server.time()
+        return float(seconds + microseconds / 1e6)
 
     def remove(self, names: Sequence[str]) -> int:
         """Remove these names. Returns how many there were."""

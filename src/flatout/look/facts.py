@@ -8,7 +8,7 @@ from contextlib import suppress
 import msgspec
 from msgspec import Struct, structs
 
-from flatout.config.folders import state_folder
+from flatout.budgets import account
 from flatout.errors import ConfigError
 from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, SKIPPED, PromptCacheUse
@@ -17,7 +17,6 @@ from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
 from flatout.store.course import Stretch
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN, AskedAgain
-from flatout.store.scopes import account
 from flatout.text import figures
 from flatout.values.budget import Standing
 from flatout.values.route import Share
@@ -257,7 +256,7 @@ def _standing(fact: object) -> Standing | None:
         return None
     if standing is not None and standing.per is not None and standing.scope is not None:
         with suppress(ConfigError):
-            if (found := account(state_folder() / "budgets", standing.per, standing.scope)) is not None:
+            if (found := account(standing.per, standing.scope)) is not None:
                 return structs.replace(standing, left=found.left)
     return standing
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from flatout.config.folders import state_folder
+from flatout.budgets import lender
 from flatout.policies.pacing.gcra import Gcra
 from flatout.purse import Purse
 from flatout.values.budget import Budget
@@ -117,6 +117,4 @@ class Callers:
 
 
 def _purse(budget: Budget) -> Purse:
-    from flatout.store.scope import Scope  # loads SQLite
-
-    return Purse(budget, lender=Scope(budget, state_folder() / "budgets"))
+    return Purse(budget, lender=lender(budget))

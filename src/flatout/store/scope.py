@@ -22,6 +22,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from flatout.errors import ConfigError
+from flatout.lending import Borrower
 from flatout.policies.spending import Loan
 from flatout.values.budget import Budget
 
@@ -83,6 +84,9 @@ class Scope:
     def borrower(self) -> str:
         """The name under which this process borrows."""
         return self._process
+
+    def attend(self, borrower: Borrower) -> None:
+        """Nothing to do: what is lent stays lent, and the system tells whether a borrower lives."""
 
     async def lend(self, need: float, used: float) -> Loan:
         """See `flatout.purse.Lender`."""

@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from calendar import timegm
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from msgspec import Struct
-
 from flatout.errors import ConfigError
+from flatout.values.accounts import Account, Lent, end_of
 
 from . import byte_locks
 from .database import transaction
@@ -20,49 +18,6 @@ from .queries import queries
 from .scope import opened, period_at, place_of, sign_of_life
 
 _SQL = queries("scope")
-
-
-class Lent(Struct, frozen=True):
-    """What one process has borrowed.
-
-    Attributes:
-        borrower: the name under which it did.
-        usd: how much, in US dollars; what it has spent of that is not known.
-        pid: its process id; None if not known.
-        since: when it borrowed first; Unix time; None if not known.
-        alive: whether it still runs; true where the system cannot tell.
-    """
-
-    borrower: str
-    usd: float
-    pid: int | None
-    since: float | None
-    alive: bool
-
-
-class Account(Struct, frozen=True):
-    """How a shared budget stands.
-
-    Attributes:
-        per: what it is for: ``run``, ``day`` or ``month``.
-        scope: its name.
-        usd: the amount, as the process gave it that borrowed last.
-        spent: US dollars that are spent for good.
-        lent: what processes hold beside that.
-        until: when its period ends; Unix time; None for never.
-    """
-
-    per: str
-    scope: str
-    usd: float
-    spent: float
-    lent: tuple[Lent, ...]
-    until: float | None
-
-    @property
-    def left(self) -> float:
-        """US dollars that nobody has spent or borrowed."""
-        return self.usd - self.spent - sum(lent.usd for lent in self.lent)
 
 
 def accounts(folder: Path, wall: Callable[[], float] = time.time) -> Iterator[Account]:
@@ -120,7 +75,7 @@ def _account(path: Path, now: float) -> Account | None:
         (spent,) = file.execute(_SQL["own"], (period, "")).fetchone()
         loans = file.execute(_SQL["loans"], (period,)).fetchall()
     lent = tuple(Lent(who, lent, pid, since, _is_alive(path, who)) for who, lent, pid, since in loans)
-    return Account(per, scope, usd, spent, lent, _end(per, now))
+    return Account(per, scope, usd, spent, lent, end_of(per, now))
 
 
 def _is_alive(path: Path, borrower: str) -> bool:
@@ -132,13 +87,3 @@ def _is_alive(path: Path, borrower: str) -> bool:
         return True
     os.close(descriptor)
     return False
-
-
-def _end(per: str, now: float) -> float | None:
-    """When the period ends: days and months are those of UTC."""
-    today = time.gmtime(now)
-    if per == "run":
-        return None
-    if per == "day":
-        return float(timegm((today.tm_year, today.tm_mon, today.tm_mday + 1, 0, 0, 0)))
-    return float(timegm((today.tm_year + today.tm_mon // 12, today.tm_mon % 12 + 1, 1, 0, 0, 0)))

@@ -9,6 +9,7 @@ from msgspec import Struct
 from flatout.errors import ConfigError
 
 from .checks import is_positive
+from .place import is_place, redis_place
 
 OVER = 0.004
 """The stated bound on an overshoot, as a share of the budget: 2 cents of 5 dollars."""
@@ -42,9 +43,10 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
         usd: the amount.
         per: what it is for: one ``"run"`` (and the processes that continue it), a ``"day"`` or a ``"month"``. Days and
             months are those of UTC.
-        scope: a name. All processes of this user on this machine that use the same scope share one budget. Days and
-            months without a name share the scope ``"default"``. A run with a scope never starts anew: everything ever
-            spent under that name counts.
+        scope: a name, or an address such as ``"redis://host:6379/0/team"``. All processes of this user on this machine
+            that use the same name share one budget, and those of all machines that use the same address. Days and
+            months without a scope share the name ``"default"``. A run with a scope never starts anew: everything ever
+            spent under it counts.
 
     Raises:
         ConfigError: the amount, the period or the scope is wrong.
@@ -62,6 +64,8 @@ class Budget(Struct, frozen=True, forbid_unknown_fields=True):
         scope: Any = self.scope
         if scope is not None and not (isinstance(scope, str) and scope.strip() and scope.isprintable()):
             raise ConfigError(f"a budget's scope is a name, such as 'team', not {scope!r}")
+        if scope is not None and is_place(scope):
+            redis_place(scope, "budgets")
 
     @property
     def over(self) -> float:

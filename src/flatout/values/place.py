@@ -66,6 +66,22 @@ def place_of(shared: str) -> Place:
     return Place(server, name)
 
 
+def redis_place(address: str, what: str) -> Place:
+    """The place of something that only a server of Redis keeps, not a cluster of Ray.
+
+    Args:
+        address: its address.
+        what: what it is, for people: ``answers``.
+
+    Raises:
+        ConfigError: it is no such address.
+    """
+    place = place_of(address)
+    if place.server == RAY:
+        raise ConfigError(f"a cluster of Ray shares limits, and keeps no {what}: give a server of Redis, not {address}")
+    return place
+
+
 def _wrong(shared: str) -> ConfigError:
     """The error. It shows neither the user's part of the address nor its options: a password may be in them."""
     shown = re.sub(r"\?.*", "?…", re.sub(r"//.*@", "//", shared))

@@ -1,0 +1,201 @@
+"""A budget in Redis or Valkey that workers on several machines share.
+
+What the messages say, and what follows from them, is `flatout.policies.shared_money`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import resources
+
+import msgspec
+
+from flatout.errors import ConfigError
+from flatout.lending import Borrower
+from flatout.policies.shared_money import BEAT, SOON, SPARE, Ask, Borrowing, Granted, Pot
+from flatout.policies.spending import Loan
+from flatout.values.budget import Budget
+from flatout.values.place import Place
+
+from .line import RedisLine
+
+FORMAT = 1
+"""The version of the state and the messages. Raise it if either changes: programs with different versions use different
+keys."""
+
+SCRIPT = (resources.files(__package__) / "money.lua").read_text()
+
+_log = logging.getLogger("flatout")
+_encode = msgspec.msgpack.Encoder().encode
+_granted = msgspec.msgpack.Decoder(Granted).decode
+_pot = msgspec.msgpack.Decoder(Pot).decode
+
+
+class BudgetInRedis:
+    """Lends money from a shared budget; see `flatout.lending.Lender`.
+
+    While the server is away, what is borrowed may be spent. Then calls wait: nobody lets them go.
+
+    Args:
+        budget: the budget.
+        place: where it is.
+
+    Raises:
+        ConfigError: the server is not there, does not let us in, or cannot keep a budget.
+    """
+
+    def __init__(self, budget: Budget, place: Place) -> None:
+        self._budget = budget
+        self._line = RedisLine(place, f"the budget of {budget} needs")
+        self._run = self._line.script(SCRIPT)
+        _try(self._line, self._run, place, budget)
+        self._key = key(place, budget.per)
+        self._own = Borrowing(uuid.uuid4().hex, f"{socket.gethostname()}:{os.getpid()}", budget.per, budget.usd)
+        self._borrower: Borrower | None = None
+        self._turn = asyncio.Lock()
+        self._timer: asyncio.TimerHandle | None = None  # until the next word, while something is borrowed
+        self._speaking: asyncio.Task[None] | None = None
+        self._spoke_at = 0.0  # on the event loop's clock
+        self._left = budget.usd
+        self._away = False
+
+    def __repr__(self) -> str:
+        return f"BudgetInRedis({self._budget}, borrowed=${self._own.lent:.4f})"
+
+    @property
+    def borrower(self) -> str:
+        """The name under which this process borrows."""
+        return self._own.worker
+
+    def attend(self, borrower: Borrower) -> None:
+        """Say who borrows."""
+        self._borrower = borrower
+
+    async def lend(self, need: float, used: float) -> Loan | None:
+        """See `flatout.lending.Lender`. While the server is away, None comes once a second."""
+        async with self._turn:
+            granted = await self._exchange(self._own.ask(used, need=need))
+        if granted is None:
+            await asyncio.sleep(BEAT)
+            return None
+        return Loan(granted.usd, granted.left)
+
+    async def take_over(self, usd: float, at: float) -> bool:
+        """See `flatout.lending.Lender`. Waits for the server."""
+        while True:
+            async with self._turn:
+                ask = self._own.ask(self._used(), more=usd, more_at=at)
+                granted = await self._exchange(ask)
+            if granted is not None:
+                return granted.taken >= ask.taken
+            await asyncio.sleep(BEAT)
+
+    async def close(self, used: float) -> None:
+        """See `flatout.lending.Lender`. A budget from which nothing was lent is not touched."""
+        if self._timer is not None:
+            async with self._turn:
+                await self._exchange(self._own.ask(used, leaves=True))
+                self._timer.cancel()
+                self._timer = None
+        self._line.close()
+
+    def left(self) -> float:
+        """US dollars that nobody holds; if the server is away, those that were left last. Blocks."""
+        with suppress(OSError):
+            self._left = self._budget.usd - read_pot(self._line, self._key, self._budget.per).held()
+        return self._left
+
+    def take_back(self, borrower: str, spent: float) -> None:
+        """See `flatout.lending.Lender`. Nothing is done while the other process may live, or if the server is away."""
+        with suppress(OSError):
+            self._run([self._key], ["take_back", _encode((self._budget.per, borrower, spent))])
+
+    def _used(self) -> float:
+        return 0.0 if self._borrower is None else self._borrower.used()
+
+    def _speak_in(self, seconds: float) -> None:
+        """Set the time of the next word."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._speak)
+
+    def _speak(self) -> None:
+        self._speaking = asyncio.get_running_loop().create_task(self._tell())
+
+    async def _tell(self) -> None:
+        """Tell what is used, unless the budget was closed meanwhile."""
+        async with self._turn:
+            if self._timer is not None:
+                await self._exchange(self._own.ask(self._used()))
+
+    async def _exchange(self, ask: Ask) -> Granted | None:
+        """One exchange, and another one when it is time. None if the server is away."""
+        self._speak_in(BEAT)
+        try:
+            granted = _granted(await asyncio.to_thread(self._run, [self._key], ["exchange", _encode(ask)]))
+        except OSError as error:
+            self._tell_away(str(error))
+            self._lose(self._own.cut())
+            return None
+        now = asyncio.get_running_loop().time()
+        self._left = granted.left
+        self._tell_back(forgot=ask.made not in (0.0, granted.made))
+        self._lose(self._own.hear(ask, granted))
+        self._speak_in(SOON if granted.usd else self._own.rests(now - self._spoke_at))
+        self._spoke_at = now
+        return granted
+
+    def _lose(self, usd: float) -> None:
+        if usd > 0.0 and self._borrower is not None:
+            self._borrower.lose(usd)
+
+    def _tell_away(self, reason: str) -> None:
+        if not self._away:
+            self._away = True
+            said = "the budget of %s is away (%s): calls go on with %g %% of it at most, and then wait"
+            _log.warning(said, self._budget, reason, 100.0 * SPARE)
+
+    def _tell_back(self, *, forgot: bool) -> None:
+        if self._away:
+            self._away = False
+            _log.warning("the budget of %s answers again", self._budget)
+        if forgot:
+            said = "the server has lost the budget of %s: it does not know what workers have spent that have ended"
+            _log.warning(said, self._budget)
+
+
+def key(place: Place, per: str) -> str:
+    """Where the state is. The braces keep a team's keys together where a server is one of many."""
+    return f"flatout:{{{place.name}}}:budget:{FORMAT}:{per}"
+
+
+def read_pot(line: RedisLine, name: str, per: str) -> Pot:
+    """The state as it is now.
+
+    Raises:
+        OSError: the server does not answer, or has something else there.
+    """
+    (state,) = line.read([name])
+    try:
+        pot = Pot() if state is None else _pot(state)
+    except msgspec.MsgspecError as error:
+        raise OSError(f"{name} is not the state of a budget: {error}") from None
+    pot.turn(line.clock(), per)
+    return pot
+
+
+def _try(line: RedisLine, run: Callable[..., object], place: Place, budget: Budget) -> None:
+    """Do what is done all the time, in a key that nobody shares. A server may answer, and yet be read-only or full."""
+    trial = key(place, "trial")
+    try:
+        run([trial], ["mend", _encode(("run", 0.0))])
+        line.remove([trial])
+    except OSError as error:
+        line.close()
+        raise ConfigError(f"the budget of {budget} cannot be reached, so nothing is sent: {error}") from None

@@ -1,0 +1,196 @@
+"""A budget in a real Redis, and workers that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flatout.cli import main
+from flatout.cluster.budget import SCRIPT
+from flatout.policies.shared_money import SILENT, Ask, Granted, Pot
+from tests.support.command_samples import Provider, eventually, provider
+from tests.support.redis_server import RedisServer, needs_redis, redis_server
+
+pytestmark = needs_redis
+USD, COST = 1.0, 0.005  # dollars in all, and of an answer of ten tokens
+
+WORKER = """
+import asyncio, sys
+from flatout import Budget, BudgetExceeded, Call, Client, Limits
+
+async def main(url, host, scope, usd, cost):
+    config = {"prices": {f"{host}/any": {"input": 0, "output": float(cost) * 1e5}}}
+    calls = [Call(f"{number}", max_tokens=20) for number in range(10_000)]
+    budget = Budget(float(usd), "day", scope)
+    limits = Limits(concurrency=4)
+    async with Client("any", base_url=url, config=config, limits=limits, budget=budget) as client:
+        async for result in client.as_completed(calls):
+            if isinstance(result.error, BudgetExceeded):
+                break
+    print(client.spent)
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def redis():
+    folder = Path(tempfile.mkdtemp(prefix="budget-"))
+    with redis_server(folder) as server:
+        yield server
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(redis):
+    import redis as package
+
+    client = package.Redis(unix_socket_path=str(redis.socket))
+    yield client
+    client.close()
+
+
+AMOUNTS = st.sampled_from([0.0, 0.1, 0.75, 3.0, 6.0])
+ASKS = st.builds(
+    Ask,
+    worker=st.sampled_from(["a", "b", "c"]),
+    about=st.just("host:1"),
+    number=st.integers(1, 9).map(float),
+    per=st.just("day"),
+    usd=st.sampled_from([10.0, 7.5]),
+    need=AMOUNTS,
+    lent=AMOUNTS,
+    used=AMOUNTS,
+    settled=AMOUNTS,
+    taken=AMOUNTS,
+    taken_at=st.sampled_from([1_700_000_000.0, 1_700_086_400.0]),
+    made=st.sampled_from([0.0, 1.0, 1_700_000_000.25]),
+    leaves=st.sampled_from([False, False, False, True]),
+)
+OTHERS = st.one_of(
+    st.tuples(st.just("take_back"), st.tuples(st.just("day"), st.sampled_from(["a", "b"]), AMOUNTS)),
+    st.tuples(st.just("mend"), st.tuples(st.just("day"), AMOUNTS)),
+)
+GAPS = st.sampled_from([0.0, 0.5, SILENT, 4_000.0, 86_400.0, -100.0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(ASKS | OTHERS, GAPS), min_size=1, max_size=25), st.sampled_from(["run", "day", "month"]))
+def test_the_script_is_the_pure_pot(server, turns, per):
+    """Everything that is proved of the one would be false of the other, which is the one that works."""
+    script, pot, clock = server.register_script(SCRIPT), Pot(), 1_700_000_000.25
+    server.delete("pot")
+    for turn, gap in turns:
+        clock += gap
+        if isinstance(turn, Ask):
+            ask = msgspec.structs.replace(turn, per=per)
+            answer = script(keys=["pot"], args=["exchange", msgspec.msgpack.encode(ask), repr(clock)])
+            assert msgspec.msgpack.decode(answer, type=Granted) == pot.exchange(clock, ask)
+        else:
+            what, (_, *rest) = turn
+            script(keys=["pot"], args=[what, msgspec.msgpack.encode((per, *rest)), repr(clock)])
+            getattr(pot, what)(clock, per, *rest)
+        assert msgspec.msgpack.decode(server.get("pot"), type=Pot) == pot
+
+
+def host_of(url: str) -> str:
+    return url.removeprefix("http://").removesuffix("/v1")
+
+
+def start(url: str, scope: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", WORKER, url, host_of(url), scope, str(USD), str(COST)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def billed(server: Provider) -> float:
+    return float(server.stats()["output_tokens"]) * COST / 10
+
+
+def standing(capsys, redis, name: str) -> dict:
+    capsys.readouterr()
+    assert main(["budget", "ls", redis.address(name), "--json"]) == 0
+    (account,) = json.loads(capsys.readouterr().out)
+    return account
+
+
+def spend(server: Provider, redis: RedisServer, name: str) -> None:
+    """Three workers spend a budget. One is killed."""
+    workers = [start(server.url, redis.address(name)) for _ in range(3)]
+    server.wait_for(60)
+    workers[0].send_signal(signal.SIGKILL)
+    workers[0].communicate()
+    for worker in workers[1:]:
+        worker.communicate(timeout=60)
+        assert worker.returncode == 0
+
+
+def test_workers_of_which_one_is_killed_keep_it_and_use_it(redis):
+    """Machines together would spend more than the budget, or leave much of it because one has died."""
+    with provider(latency=0.3, output_tokens=10) as server:
+        spend(server, redis, "killed")
+        assert 0.85 * USD <= billed(server) <= USD
+
+
+@pytest.mark.soak
+def test_what_a_killed_worker_had_not_used_is_lent_again(redis, capsys):
+    """Workers that an engine kills and starts again would use up a budget without spending it."""
+    with provider(latency=0.3, output_tokens=10) as server:
+        spend(server, redis, "lent again")
+        eventually(lambda: not any(lent["alive"] for lent in standing(capsys, redis, "lent again")["lent"]), 2 * SILENT)
+        start(server.url, redis.address("lent again")).communicate(timeout=60)
+        assert 0.9 * USD <= billed(server) <= USD
+
+
+def test_it_is_shown_and_mended(redis, tmp_path, capsys):
+    """Nobody could see what a team has spent, or put it right."""
+    address = redis.address("shown")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    with provider(output_tokens=10) as server:
+        (tmp_path / "flatout.toml").write_text(f'[prices."{host_of(server.url)}/any"]\ninput = 0\noutput = 1000\n')
+        options = ["--config", str(tmp_path / "flatout.toml"), "--param", "max_tokens=20"]
+        output = str(tmp_path / "out.jsonl")
+        given = ["run", str(rows), "-o", output, *server.options(), *options, "--budget", f"2/day:{address}"]
+        assert main(given) == 0
+        spent = float(server.stats()["output_tokens"]) / 1_000
+    account = standing(capsys, redis, "shown")
+    assert (account["per"], account["scope"], account["usd"], account["lent"]) == ("day", address, 2.0, [])
+    assert account["spent"] == pytest.approx(spent)
+    assert main(["budget", "ls", address]) == 0
+    assert f"${2 - spent:.2f} of $2 a day" in capsys.readouterr().out
+    assert main(["budget", "set", f"day:{address}", "--spent", "0.5"]) == 0
+    assert standing(capsys, redis, "shown")["left"] == 1.5
+    assert main(["status", output]) == 0
+    assert "$1.50 of $2 a day" in " ".join(capsys.readouterr().out.split())
+    assert main(["budget", "set", f"month:{address}", "--spent", "0.5"]) == 2
+    assert "nobody has borrowed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        (["--slaveof", "127.0.0.1", "1"], "can't write against a read only replica"),
+        (["--maxmemory", "1"], "maxmemory"),
+        (["--requirepass", "sesame"], "the password is what FLATOUT_REDIS_PASSWORD holds"),
+    ],
+)
+def test_a_server_that_answers_but_cannot_keep_a_budget_is_refused_at_the_start(tmp_path, options, reason, capsys):
+    """All calls would wait for ever for money that the server cannot lend."""
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a"}\n')
+    with redis_server(tmp_path, *options) as server:
+        given = ["run", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out.jsonl"), "-m", "any"]
+        to = ["--base-url", "http://127.0.0.1:9/v1", "--budget", f"2/day:{server.address('team')}"]
+        assert main([*given, *to]) == 2
+        assert reason in " ".join(capsys.readouterr().err.split())

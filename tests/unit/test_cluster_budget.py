@@ -1,0 +1,173 @@
+"""A budget that machines share: clients on a virtual clock, and a server that is a pot in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+import pytest
+
+from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
+from flatout.cluster import budget as module
+from flatout.policies.shared_money import SPARE, Ask, Pot
+from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, completion
+
+NOON = 1_795_176_000.0  # 2026-11-20, in UTC
+TEAM = "redis://host:6379/0/team"
+CONFIG = {
+    "endpoints": {"sim": {"base_url": "http://sim/v1"}},
+    "prices": {"sim/m": {"input": 0.0, "output": 1_000.0}},
+}
+USD, COST = 2.0, 0.01  # dollars in all, and of an answer of ten tokens
+
+
+class Server:
+    """A server on the event loop's clock. Each client has a line to it."""
+
+    def __init__(self) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.pots: dict[str, Pot] = {}
+        self.away = False
+        self.steps = 0
+
+    def __call__(self, *_: object) -> Server:
+        return self
+
+    def clock(self) -> float:
+        return NOON + (self.loop.time() if self.loop is not None else 0.0)
+
+    def play(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+        """Run a test on a virtual clock, which is this server's, too."""
+
+        async def begin() -> Any:
+            self.loop = asyncio.get_running_loop()
+            return await main()
+
+        return run_virtual(begin())
+
+    def script(self, _: str) -> Callable[[Sequence[str], Sequence[Any]], Any]:
+        return self.run
+
+    def run(self, names: Sequence[str], arguments: Sequence[Any]) -> bytes:
+        self.steps += 1
+        if self.away:
+            raise OSError("nobody is there")
+        what, given = arguments
+        pot = self.pots.setdefault(names[0], Pot())
+        if what == "exchange":
+            return msgspec.msgpack.encode(pot.exchange(self.clock(), msgspec.msgpack.decode(given, type=Ask)))
+        getattr(pot, what)(self.clock(), *msgspec.msgpack.decode(given))
+        return b""
+
+    def read(self, names: Sequence[str]) -> list[bytes | None]:
+        if self.away:
+            raise OSError("nobody is there")
+        return [msgspec.msgpack.encode(self.pots[name]) if name in self.pots else None for name in names]
+
+    def remove(self, names: Sequence[str]) -> int:
+        return sum(self.pots.pop(name, None) is not None for name in names)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    made = Server()
+    monkeypatch.setattr(module, "RedisLine", made)
+    return made
+
+
+class Slow(Wire):
+    """A provider that answers after a second."""
+
+    async def send(self, *arguments: Any) -> Any:
+        await asyncio.sleep(1.0)
+        return await super().send(*arguments)
+
+
+def client(wire: Wire, **budget: Any) -> Client:
+    given = Budget(**{"usd": USD, "per": "day", "scope": TEAM, **budget})
+    return Client("sim/m", transport=wire, config=CONFIG, budget=given)
+
+
+def calls(count: int) -> list[Call]:
+    return [Call(f"{number}", max_tokens=20) for number in range(count)]
+
+
+def test_the_clients_of_all_machines_keep_it_together(server):
+    """Each machine would spend the whole budget."""
+    wires = [Slow(lambda _: completion("x", tokens=10)) for _ in range(4)]
+
+    async def work(wire: Wire) -> list[BaseException | None]:
+        async with client(wire) as made:
+            return [result.error for result in await made.gather(calls(100))]
+
+    async def main() -> list[list[BaseException | None]]:
+        return await asyncio.gather(*map(work, wires))
+
+    errors = [error for some in server.play(main) for error in some]
+    spent = COST * sum(len(wire.prompts) for wire in wires)
+    assert 0.97 * USD <= spent <= USD
+    assert all(error is None or isinstance(error, BudgetExceeded) for error in errors)
+    (pot,) = server.pots.values()
+    assert (pot.spent, pot.loans) == (pytest.approx(spent), [])
+
+
+def test_while_the_server_is_away_calls_wait_and_go_on_when_it_is_back(server, caplog):
+    """A restart of the server would fail calls, or let all of them through."""
+    wire = Slow(lambda _: completion("x", tokens=10))
+
+    async def main() -> None:
+        async with client(wire) as made:
+            assert (await made.result(calls(1)[0])).ok
+            await asyncio.sleep(2.0)
+            server.away = True
+            gathering = asyncio.create_task(made.gather(calls(60)))
+            await asyncio.sleep(60.0)
+            assert COST * (len(wire.prompts) - 1) <= SPARE * USD + 0.02  # the worst case of the last one
+            assert not gathering.done()
+            server.away = False
+            assert all(result.ok for result in await gathering)
+
+    server.play(main)
+    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [each for each in said if "is away" in each] == [
+        f"the budget of $2 a day ({TEAM}) is away (nobody is there): calls go on with 2 % of it at most, and then wait"
+    ]
+    assert sum("answers again" in each for each in said) == 1
+
+
+def test_an_idle_client_asks_the_server_once_a_second_and_one_that_never_asked_not_at_all(server):
+    """A thousand idle workers would keep the server busy."""
+
+    async def main() -> None:
+        async with client(Wire(lambda _: completion("x", tokens=10))) as made:
+            begun = server.steps
+            await asyncio.sleep(100.0)
+            assert server.steps == begun
+            await made.call(calls(1)[0])
+            await asyncio.sleep(100.0)
+            assert server.steps - begun <= 110
+
+    server.play(main)
+
+
+def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(server):
+    """A job would wait for hours because of a mistyped address."""
+    server.away = True
+    with pytest.raises(
+        ConfigError, match=r"\$2 a day \(redis://host:6379/0/team\) cannot be reached, so nothing is sent"
+    ):
+        client(Wire())
+
+
+@pytest.mark.parametrize("scope", ["ray://team", "redis://host:6379/0", "redis://:hunter2@host/0/team"])
+def test_a_wrong_address_is_refused(scope):
+    """A budget of that name would be kept on this machine alone."""
+    with pytest.raises(ConfigError) as caught:
+        Budget(5, "day", scope)
+    assert "hunter2" not in str(caught.value)
