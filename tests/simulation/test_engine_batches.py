@@ -20,6 +20,11 @@ MEAN = 2.93
 """Seconds that an answer takes on average, of this median and this 99th percentile."""
 
 
+def asking(model, limits):
+    """A client of a simulated provider."""
+    return Client(base_url="http://provider.test/v1", limits=limits, config={}, transport=SimulatedTransport(model))
+
+
 def ask(limits, rows, batch, **provider):
     """Ask rows in batches, as many at once as an engine is told. Returns the counts, and when each batch ended."""
     model, ended = ProviderModel(ProviderSettings(**SLOW, **provider)), []
@@ -33,9 +38,7 @@ def ask(limits, rows, batch, **provider):
                 [_] = [part async for part in answered(client, iter([table]), QUESTION, turn=turn, model="m")]
                 ended.append(loop.time())
 
-        async with Client(
-            base_url="http://provider.test/v1", limits=limits, config={}, transport=SimulatedTransport(model)
-        ) as client:
+        async with asking(model, limits) as client:
             await asyncio.gather(*(one(first) for first in range(0, rows, batch)))
 
     run_virtual(main())
@@ -65,3 +68,16 @@ def test_slots_are_used_to_the_full():
     """Half of a server's slots would idle, while batches wait for their slowest rows."""
     stats, _ = ask(Limits(concurrency=100), rows=4_000, batch=100)
     assert used(stats, 100 / MEAN, 100) >= 0.93
+
+
+def test_a_stream_of_batches_uses_a_high_limit_to_the_full():
+    """More than half of 10,000 requests a minute would idle, while batches wait for their slowest rows."""
+    model = ProviderModel(ProviderSettings(**SLOW, rpm=10_000, burst=4.0))
+    batches = (pa.record_batch({"text": [f"row {first}.{n}" for n in range(1_000)]}) for first in range(9))
+
+    async def main():
+        async with asking(model, Limits(rpm=10_000, burst=1.0)) as client:
+            return [part async for part in answered(client, batches, QUESTION, model="m")]
+
+    assert len(run_virtual(main())) == 9
+    assert used(model.stats(), 10_000 / 60, 45) >= 0.97

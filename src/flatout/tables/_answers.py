@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import (
     AsyncGenerator,
@@ -28,7 +29,7 @@ from flatout.values import OutputType
 
 from ._arrow import arrow, sliced
 from ._columns import Cell, Columns, extras_of, joined
-from ._flow import AHEAD, Check, Part, answered
+from ._flow import Check, Part, answered
 from ._inputs import blocking
 from ._keys import concealed, without_keys
 from ._options import check_added, check_belongs, check_for_many_tables
@@ -41,7 +42,7 @@ from ._whole import Whole, whole_of
 class Run(Struct, frozen=True):
     """How the rows of one input are asked; see `Answers.stream`."""
 
-    ahead: int | None = AHEAD
+    ahead: float | None = None
     store: str | os.PathLike[str] | None = None
     retry_failed: bool = False
     lane: Wanted = "live"
@@ -189,7 +190,7 @@ class Answers:
     def stream(
         self,
         batches: Iterable[Any],
-        ahead: int | None = AHEAD,
+        ahead: float | None = None,
         *,
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
@@ -204,8 +205,9 @@ class Answers:
 
         Args:
             batches: record batches, of any library that speaks Arrow's C interface.
-            ahead: a further batch is read while fewer rows than this have been read and not yielded; None for all. Take
-                at least the calls of your slowest answer's seconds: at 6,000 calls a minute and 20 s, that is 2,000.
+            ahead: a further batch is read while fewer rows than this have been read and not yielded; ``math.inf`` for
+                all. By default they keep the limits used: the rows of two minutes at ``rpm``, 12 for each of
+                ``concurrency``, 12,000 if neither is known.
             store: a run file, which keeps every answer. Rows that it has, at the same place and with the same prompt,
                 are not asked again.
             retry_failed: as for `Client.as_completed`.
@@ -223,7 +225,7 @@ class Answers:
             yield self._joined(part)
 
     async def stream_async(
-        self, batches: Iterable[Any] | AsyncIterable[Any], ahead: int | None = AHEAD, **run: Any
+        self, batches: Iterable[Any] | AsyncIterable[Any], ahead: float | None = None, **run: Any
     ) -> AsyncIterator[Any]:
         """As `stream`, in a program with an event loop. The batches may come from an async generator."""
         begin = self._in_batches(blocking(batches), Run(ahead, **run), check=self._added)
@@ -256,7 +258,7 @@ class Answers:
     def _in_batches(
         self, batches: Iterator[Any], run: Run, total: int | None = None, check: Check | None = None, **how: bool
     ) -> Callable[..., AsyncGenerator[Part[Cell], None]]:
-        ahead = run.ahead if run.live else None
+        ahead = run.ahead if run.live else math.inf
         options = {**run.options(), **self._of_calls, "total": total, "check": check, **how}
         return partial(answered, batches=batches, question=self._question, ahead=ahead, **options)
 

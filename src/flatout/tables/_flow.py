@@ -7,6 +7,7 @@ from one input, whatever batch they belong to. So a slow row at a batch's end ke
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,17 +16,34 @@ from typing import Any, Generic, TypeVar
 
 from flatout.client import Client
 from flatout.errors import ConfigError
-from flatout.values import Call, CallLike, Result
+from flatout.values import Call, CallLike, Limits, Result
 
 from ._arrow import rows
 from ._columns import Cell, cell_of, error_text
 from ._question import Question
 
-AHEAD = 2_048
-"""Rows that are read before the first of them is handed on."""
+MINUTES = 2
+"""Minutes of a known rate whose rows are in hand: the slowest row of a batch may take a good part of one."""
+
+TAIL = 12
+"""Rows in hand for each request in flight. A batch's slowest row takes ten times as long as most others."""
+
+UNKNOWN = 12_000
+"""Rows in hand if no limit is known: those of 6,000 requests a minute."""
 
 _DECIDE = ("model", "service_tier", "max_tokens", "reasoning_effort")
 """Parameters of all calls that decide whether any can be asked."""
+
+
+def rows_in_hand(limits: Limits) -> int:
+    """How many rows keep these limits used, while the batches that are about to end wait for their slowest rows."""
+    known = []
+    if limits.rpm is not None:
+        known.append(math.ceil(limits.rpm * MINUTES))
+    if limits.concurrency is not None:
+        known.append(limits.concurrency * TAIL)
+    return min(known, default=UNKNOWN)
+
 
 CellT = TypeVar("CellT")
 Check = Callable[[list[str]], object]
@@ -66,11 +84,11 @@ class Parts(Generic[CellT]):
     Args:
         batches: the input. Its ``next`` may block, so a thread calls it: always the same one, because some sources,
             such as a connection to SQLite, belong to a thread.
-        ahead: the rows up to which a further batch is read; None for all.
+        ahead: the rows up to which a further batch is read.
         check: refuses the columns of a batch, if they do not suit.
     """
 
-    def __init__(self, batches: Iterator[Any], ahead: int | None = AHEAD, check: Check | None = None) -> None:
+    def __init__(self, batches: Iterator[Any], ahead: float, check: Check | None = None) -> None:
         self._batches = batches
         self._check = check
         self._ahead = ahead
@@ -93,7 +111,7 @@ class Parts(Generic[CellT]):
                 self._rows += batch.num_rows
                 self._open.append(part)
                 yield first, part
-                while self._ahead is not None and self._rows >= self._ahead:
+                while self._rows >= self._ahead:
                     self._room.clear()
                     await self._room.wait()
         finally:
@@ -165,7 +183,7 @@ async def answered(
     batches: Iterator[Any],
     question: Question,
     *,
-    ahead: int | None = AHEAD,
+    ahead: float | None = None,
     total: int | None = None,
     check: Check | None = None,
     is_part: bool = False,
@@ -178,7 +196,7 @@ async def answered(
         client: asks the calls.
         batches: record batches of pyarrow's.
         question: makes a call of each row.
-        ahead: see `Parts`.
+        ahead: see `Parts`; None for as many rows as keep the client's limits used.
         total: the number of rows, if it is known.
         check: see `Parts`.
         is_part: whether these may be the first rows of a table of more.
@@ -191,7 +209,8 @@ async def answered(
     """
     if not question.names_models:
         client.check(Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}}))
-    parts: Parts[Cell] = Parts(batches, ahead, check)
+    most = rows_in_hand(client.engine.targets.client_limits) if ahead is None else ahead
+    parts: Parts[Cell] = Parts(batches, most, check)
     asked = (_Asked if total is None else _Counted)(parts, question, total, is_part, turn)
     async with aclosing(client.as_completed(asked, **options)) as results:
         async for result in results:

@@ -13,6 +13,7 @@ from flatout.values import Limits
 from flatout.values.checks import is_count
 
 from ._arrow import first_line
+from ._flow import rows_in_hand
 from ._keys import concealed, without_keys
 
 MORE = 2
@@ -20,25 +21,6 @@ MORE = 2
 
 MOST = 256
 """Batches at once in one worker, at most: each may hold a thread."""
-
-MINUTES = 2
-"""Minutes of a known rate whose rows are in hand: the slowest row of a batch may take a good part of one."""
-
-TAIL = 12
-"""Rows in hand for each request in flight. A batch's slowest row takes ten times as long as most others."""
-
-UNKNOWN = 12_000
-"""Rows in hand if no limit is known: those of 6,000 requests a minute."""
-
-
-def rows_in_hand(limits: Limits) -> int:
-    """How many rows keep these limits used, while the batches that are about to end wait for their slowest rows."""
-    known = []
-    if limits.rpm is not None:
-        known.append(math.ceil(limits.rpm * MINUTES))
-    if limits.concurrency is not None:
-        known.append(limits.concurrency * TAIL)
-    return min(known, default=UNKNOWN)
 
 
 def batches_at_once(limits: Limits | None, rows: int, workers: int = 1) -> int:

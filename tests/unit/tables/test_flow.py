@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import aclosing
 
 import pytest
@@ -144,7 +145,7 @@ def test_the_batch_lane_answers_tables_too(tmp_path):
 
     async def main():
         async with Client("openai/gpt-5-mini", api_key="k", transport=BatchWire(), config={}, seed=1) as made:
-            lane = {"lane": "batch", "store": tmp_path / "run.flatout", "ahead": None}
+            lane = {"lane": "batch", "store": tmp_path / "run.flatout", "ahead": math.inf}
             return [part.whole() async for part in answered(made, batches([5] * 4), QUESTION, **lane)]
 
     found = run_virtual(main(), limit=100 * 86_400)
