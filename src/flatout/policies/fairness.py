@@ -72,13 +72,9 @@ class FairQueue(Generic[ItemT]):
     def __repr__(self) -> str:
         return f"FairQueue({self._size} of {len(self.callers())} callers)"
 
-    def callers(self) -> dict[str, int]:
-        """How many items each caller has."""
-        found: dict[str, int] = {}
-        for level in self._levels.values():
-            for caller, items in level.callers.items():
-                found[caller] = found.get(caller, 0) + len(items)
-        return found
+    def callers(self) -> set[str]:
+        """The callers that have items."""
+        return {caller for level in self._levels.values() for caller in level.callers}
 
     def add(self, item: ItemT, caller: str, priority: float = 0.0) -> None:
         """Queue an item behind the others of its caller."""
