@@ -44,7 +44,8 @@ class Waits:
         return {cause: seconds - before.get(cause, 0.0) for cause, seconds in self._held.items()}
 
     def gone(self, came: float, went: int, now: float) -> None:
-        """A call goes that came at ``came``, when ``went`` calls had gone."""
+        """A call goes that came at ``came``, when ``went`` calls had gone. Books the time until now."""
+        self.hold(self.holds, now)
         self.went += 1
         if self.went - went >= SOME:
             self._apart = (now - came) / (self.went - went)
