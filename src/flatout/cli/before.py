@@ -15,13 +15,12 @@ if TYPE_CHECKING:
 
 
 class Before(NamedTuple):
-    """The work of earlier processes: rows that need no asking, how many of them failed, and the cost.
+    """The work of earlier processes: rows that need no asking, and the cost.
 
     Rows beyond the limit count apart: they are neither asked nor reported as failed.
     """
 
     finished: int = 0
-    failed: int = 0
     spent: Spent = Spent()
     unfit: int = 0  # answers that were cut off, if those count as failures
     beyond: int = 0  # rows beyond the limit that are answered or failed
@@ -40,14 +39,14 @@ class Before(NamedTuple):
                 unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
                     failed = 0 if options.retry_failed else summary.failed
-                    return cls(summary.answered + failed, failed, spent, unfit)
+                    return cls(summary.answered + failed, spent, unfit)
                 limit = options.limit * Variants(models=options.models, samples=options.samples).count
                 states = [row.state for row in takewhile(lambda row: row.index < limit, reader.finished())]
                 beyond = reader.ended_from(limit)
         except StoreError:
             return cls()  # not worth ending the run for
         kept = [state for state in states if state not in again]
-        return cls(len(kept), kept.count("failed"), spent, unfit, beyond)
+        return cls(len(kept), spent, unfit, beyond)
 
 
 def _spent(reader: RunReader, summary: Summary) -> Spent:

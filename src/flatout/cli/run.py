@@ -186,7 +186,7 @@ def announcement(progress: Progress, options: RunOptions, before: Before, to: Se
 
 def _waits_only(progress: Progress, outcome: RunEnd, before: Before) -> bool:
     """Whether a run was left with rows in batches, and nothing is wrong."""
-    return outcome.under_way and not (progress.failed or before.failed or before.unfit or progress.stopped)
+    return outcome.under_way and not (progress.failed or progress.failed_before or before.unfit or progress.stopped)
 
 
 def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: Before, *, quiet: bool) -> int:
@@ -195,9 +195,9 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
     from .summary import details, failures, headline
 
-    before = before._replace(failed=before.failed - outcome.asked_again)
-    good = not (progress.failed or before.failed or before.unfit or outcome.unfinished or outcome.interrupted)
-    told = headline(progress, outcome, before.failed)
+    failed_before = progress.failed_before  # but for those that were asked again
+    good = not (progress.failed or failed_before or before.unfit or outcome.unfinished or outcome.interrupted)
+    told = headline(progress, outcome)
     if not quiet:
         tell(told, details(progress, outcome, _pace(progress, outcome)))
     elif not good and not _waits_only(progress, outcome, before):
@@ -207,8 +207,8 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
             say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
     elif outcome.interrupted or outcome.unfinished:
         say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
-    elif (progress.failed or before.failed) and not quiet:
-        if before.failed:
+    elif (progress.failed or failed_before) and not quiet:
+        if failed_before:
             say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")
         say("To ask again for the failed rows, run the same command with --retry-failed.")
     elif before.unfit:

@@ -26,7 +26,7 @@ _SHARES = 3
 _WORTH_TELLING = 1.5  # times faster than one call after another; a smaller factor says nothing
 
 
-def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str:
+def headline(progress: Progress, outcome: RunEnd) -> str:
     """How the run ended, in one line: ``Done in 1 min 02 s: 9,997 answered, 3 failed.``, for example.
 
     A run is done if nothing is left to do, whether or not rows failed.
@@ -34,7 +34,6 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
     Args:
         progress: the run's numbers.
         outcome: how the run ended.
-        failed_before: how many of the rows finished earlier have no answer.
     """
     counts = []
     if progress.answered or not progress.resumed:
@@ -42,7 +41,8 @@ def headline(progress: Progress, outcome: RunEnd, failed_before: int = 0) -> str
         counts.append(f"{figures.count(progress.answered)} answered{cached}")
     counts += failed_or_skipped(progress.failed, progress.failures)
     if progress.resumed:
-        without = f" ({figures.count(failed_before)} of them failed)" if failed_before else ""
+        failed = progress.failed_before
+        without = f" ({figures.count(failed)} of them failed)" if failed else ""
         counts.append(f"{figures.count(progress.resumed)} finished before{without}")
     if outcome.unfinished:
         counts.append(_still_to_do(outcome.unfinished, progress.held))

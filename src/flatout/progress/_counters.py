@@ -131,8 +131,10 @@ class Progress(Struct):
     """A run's counters. The runner changes them; readers may look at any time in the event loop.
 
     Attributes:
+        counts: what a row is, for people: a call, or a text that is embedded.
         total: rows of the input; None while unknown (standard input).
         resumed: rows that were finished before this process started.
+        failed_before: how many of those failed.
         earlier: what those rows cost.
         answered, failed: rows finished by this process.
         cached: how many of the answered rows came from a cache.
@@ -174,8 +176,10 @@ class Progress(Struct):
         ends_by: when it ends at the latest then; Unix time; None if it waits for all that is in flight.
     """
 
+    counts: str = "call"
     total: int | None = None
     resumed: int = 0
+    failed_before: int = 0
     earlier: Spent = Spent()
     answered: int = 0
     cached: int = 0

@@ -53,11 +53,19 @@ async def followed(
 
 @asynccontextmanager
 async def following(
-    client: Overview, wanted: ShowProgress, *, total: int | None, known: set[int] | None = None
+    client: Overview, wanted: ShowProgress, *, total: int | None, known: set[int] | None = None, counts: str = "call"
 ) -> AsyncGenerator[Heard, None]:
-    """Within the block, show the progress of the results that the yielded function receives. See `followed`."""
+    """Within the block, show the progress of the results that the yielded function receives. See `followed`.
+
+    Args:
+        client: see `followed`.
+        wanted: see `followed`.
+        total: see `followed`.
+        known: see `followed`.
+        counts: what the results are of; see `Progress`.
+    """
     shows = shows_for(wanted)
-    progress = Progress(total=total, started=asyncio.get_running_loop().time())
+    progress = Progress(counts=counts, total=total, started=asyncio.get_running_loop().time())
     tally = _ResultTally(progress, client, known)
     watching = asyncio.ensure_future(_watch(tally, progress, shows))
     try:
@@ -123,6 +131,7 @@ class _ResultTally(Tally):
         progress, before = self._progress, self._progress.earlier
         usage = result.reply.usage if result.reply is not None else None
         progress.resumed += 1
+        progress.failed_before += result.error is not None
         progress.earlier = Spent(
             input_tokens=before.input_tokens + ((usage and usage.input_tokens) or 0),
             output_tokens=before.output_tokens + ((usage and usage.output_tokens) or 0),

@@ -49,7 +49,7 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
     left = 0 if progress.total is None else progress.total - progress.finished
     facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
     if speed.rate and not speed.quiet:
-        facts.append(figures.rate(speed.rate))
+        facts.append(figures.rate(speed.rate, progress.counts))
     if progress.stopping:
         return facts
     if speed.quiet or 0 < left <= progress.in_flight:  # the rate does not tell when the last calls finish
@@ -78,8 +78,8 @@ def _allowed(progress: Progress, rate: float) -> float | None:
     Where tokens do, fewer may go than the limit allows: as many are kept free as answers may be long. Then the rate
     that was reached tells more; only a burst is faster than the limit.
     """
-    if progress.holds not in ("requests", "tokens") or progress.pace is not None:
-        return None
+    if progress.holds not in ("requests", "tokens") or progress.pace is not None or progress.counts != "call":
+        return None  # a request has many texts, and nobody knows how many
     taken = progress.answered, progress.input_tokens, progress.output_tokens
     known = [allowed(each.limits, *taken) for each in progress.targets.values()]
     most = sum(each for each in known if each is not None) if known and None not in known else None
@@ -88,7 +88,7 @@ def _allowed(progress: Progress, rate: float) -> float | None:
 
 def last_facts(progress: Progress) -> list[str]:
     """How far it came in the end, how long that took, and the rate."""
-    rate = [figures.rate(progress.rate)] if progress.rate is not None and progress.elapsed >= 1.0 else []
+    rate = [figures.rate(progress.rate, progress.counts)] if progress.rate is not None and progress.elapsed >= 1.0 else []
     return [how_far(progress), f"in {figures.duration(progress.elapsed)}", *rate]
 
 
@@ -126,6 +126,8 @@ def state(progress: Progress, ways: Ways) -> list[str]:
     if progress.cached:
         facts.append(f"{figures.count(progress.cached)} from the cache")
     facts += failed_or_skipped(progress.failed, progress.failures)
+    if progress.failed_before:
+        facts.append(f"{figures.count(progress.failed_before)} failed before")
     if progress.held:
         facts.append(f"{figures.count(progress.held)} held back")
     if progress.in_flight:

@@ -56,7 +56,6 @@ class ByLane(Pending):
         self._batched_now: Batched | None = None
         self._feed: Feed | None = None
         self._taken_up_at = 0.0  # Unix time
-        self._asked_again = 0
         self._forecast: Any = None
         self._began = False  # whether the time that the run has began with an earlier command
 
@@ -246,7 +245,7 @@ class ByLane(Pending):
         asks.forget_skip(work)
         if item.finished_at < self._taken_up_at:
             self.progress.resumed -= 1
-            self._asked_again += 1
+            self.progress.failed_before -= item.state == "failed"
         else:
             asks.take_back(item)
 

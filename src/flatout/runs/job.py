@@ -143,7 +143,6 @@ class RunEnd(Struct, frozen=True, kw_only=True):
         output: the file that was written; None for standard output.
         batches: how many batches go on at the provider.
         under_way: whether the same command is needed again to collect: batches go on, or rows wait for one.
-        asked_again: how many rows that had failed before this process were asked again on request.
     """
 
     interrupted: bool
@@ -152,4 +151,3 @@ class RunEnd(Struct, frozen=True, kw_only=True):
     output: str | None
     batches: int = 0
     under_way: bool = False
-    asked_again: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
 from contextlib import aclosing, suppress
@@ -70,6 +71,7 @@ class Pending(Opened):
         assert self._store is not None
         if self._nothing_left:  # do not read a million finished rows once more
             self.progress.resumed = self.progress.total or 0
+            self.progress.failed_before = await asyncio.to_thread(self._all_failed)
             return
         self.progress.resumed += count * self._beyond
         name = str(self.run_file)
@@ -90,12 +92,18 @@ class Pending(Opened):
                     if revision is not None:
                         await revision.see(row, known)
                     self.progress.resumed += count
+                    self.progress.failed_before += count and known.state == "failed"
                     continue
             yield self._work(index, row)
         if revision is not None:
             await revision.write()
         if self._pipe is not None and not self.stops:
             await self._count_pipe(index + 1, finished)
+
+    def _all_failed(self) -> int:
+        """How many rows of the run file have failed, but for those beyond the limit."""
+        limit = math.inf if self._limit is None else self._limit
+        return sum(item.state == "failed" and item.index < limit for item in self.store.failed())
 
     async def _count_pipe(self, rows: int, finished: Stored[Finished]) -> None:
         """Keep how many rows a pipe had, which has ended, and refuse one that has become shorter."""

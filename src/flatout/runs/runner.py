@@ -238,5 +238,4 @@ class Runner(ByLane):
             output=self._output,
             batches=self.progress.batches.open,
             under_way=under_way,
-            asked_again=self._asked_again,
         )

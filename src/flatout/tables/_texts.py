@@ -40,7 +40,7 @@ class _Embedder:
 
     def __init__(self, dimensions: int | None) -> None:
         self._dimensions = dimensions
-        self._made: dict[int, list[Outcome]] = {}
+        self._made: dict[int, tuple[list[Outcome], list[bool]]] = {}
 
     def job(self) -> dict[str, Any]:
         return {"dimensions": self._dimensions}
@@ -50,7 +50,8 @@ class _Embedder:
         found = await client.embed(asked, dimensions=self._dimensions) if asked else []
         results = iter(found)
         made = [(None, _NULL, 0.0) if text is None else _outcome(next(results)) for text in texts]
-        self._made[id(texts)] = made
+        asks = map(_is_new, found)
+        self._made[id(texts)] = made, [True if text is None else next(asks) for text in texts]
         for result in found:
             if result.error is not None:
                 raise result.error
@@ -62,15 +63,21 @@ class _Embedder:
         halved = isinstance(error, CallError) and may_be_one_text(error)
         return not halved or len(msgspec.json.decode(kept.call)["messages"]) == 1
 
-    def outcomes(self, result: Result[Any]) -> tuple[list[Outcome], bool]:
-        """What became of the texts of a result's batch, and whether they were embedded just now."""
+    def outcomes(self, result: Result[Any]) -> tuple[list[Outcome], list[bool]]:
+        """What became of the texts of a result's batch, and which of that is new. The rest is from the run file."""
         texts: Any = result.item
         made = self._made.pop(id(texts), None)
         if made is not None:
-            return made, True
+            return made
+        known = [False] * len(texts)
         if result.error is None:
-            return result.output or [], False
-        return [(None, error_text(result.error), None)] * len(texts), False
+            return result.output or [], known
+        return [(None, error_text(result.error), None)] * len(texts), known
+
+
+def _is_new(result: Result[Any]) -> bool:
+    """Whether this process has made the attempts of a result. Those in a journal have no time on the wire."""
+    return not result.attempts or result.provider_seconds is not None
 
 
 def _outcome(result: Result[Any]) -> Outcome:
@@ -150,8 +157,9 @@ async def embedded(
         aclosing(client.map(function, asked, **run)) as results,
     ):
         async for result in results:
-            outcomes, new = function.outcomes(result)
-            heard(asked.put(result.index, outcomes), new)
+            outcomes, news = function.outcomes(result)
+            for (index, cell), new in zip(asked.put(result.index, outcomes), news, strict=True):
+                heard(index, cell, new)
             for part in parts.finished():
                 yield part
     for part in parts.finished():
@@ -161,22 +169,25 @@ async def embedded(
 @asynccontextmanager
 async def _hearing(
     client: Client, progress: ShowProgress, total: int | None, *, durable: bool
-) -> AsyncGenerator[Callable[[list[tuple[int, Cell]], bool], None], None]:
-    """Within the block, show the progress of the texts that the yielded function receives, and whether they are new."""
+) -> AsyncGenerator[Callable[[int, Cell, bool], None], None]:
+    """Within the block, show the progress of texts. The yielded function receives the index of each, what became of it,
+    and whether that is new.
+    """
     if not progress:
-        yield lambda cells, new: None
+        yield lambda index, cell, new: None
         return
     from flatout.progress._following import following
 
     known: set[int] = set()
 
-    def hear(cells: list[tuple[int, Cell]], new: bool) -> None:
-        for index, cell in cells:
-            if not new:
-                known.add(index)
-            name, _, message = (cell.error or "").partition(": ")
-            error = error_of(name, message, 0) if name else None
-            heard(make_result(index=index, output=cell.value, error=error, cost=cell.cost))
+    def hear(index: int, cell: Cell, new: bool) -> None:
+        if not new:
+            known.add(index)
+        name, _, message = (cell.error or "").partition(": ")
+        error = error_of(name, message, 0) if name else None
+        heard(make_result(index=index, output=cell.value, error=error, cost=cell.cost))
 
-    async with following(client, progress, total=total, known=known if durable else None) as heard:
+    async with following(
+        client, progress, total=total, known=known if durable else None, counts="text"
+    ) as heard:
         yield hear

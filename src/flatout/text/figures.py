@@ -126,8 +126,8 @@ def elapsed(seconds: float) -> str:
     return f"{seconds:.2f} s" if seconds < 9.995 else duration(seconds)
 
 
-def rate(per_second: float) -> str:
-    """The speed at which calls finish: ``812 calls/s``, ``4.5 calls/s``, ``12 calls/min``."""
+def rate(per_second: float, what: str = "call") -> str:
+    """The speed at which something finishes: ``812 calls/s``, ``4.5 texts/s``, ``12 calls/min``."""
     if per_second >= 1:
-        return f"{per_second:,.{0 if per_second >= 99.5 else 1}f} calls/s"
-    return f"{per_second * 60:.{0 if per_second >= 0.15 else 1}f} calls/min"
+        return f"{per_second:,.{0 if per_second >= 99.5 else 1}f} {what}s/s"
+    return f"{per_second * 60:.{0 if per_second >= 0.15 else 1}f} {what}s/min"

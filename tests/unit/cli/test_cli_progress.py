@@ -405,6 +405,18 @@ def test_the_time_left_is_that_of_the_limit_that_binds() -> None:
     assert compose(bound, Speed(100.0), "", 200, WAYS)[0].endswith("15 min 05 s left")
 
 
+def test_texts_that_are_embedded_are_no_calls() -> None:
+    """A request with a thousand texts would count as a thousand, and the limit of requests tell a false end."""
+    now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 6.0})
+    line = compose(busy(in_flight=0, counts="text", targets={"m": now}), Speed(100.0), "", 200, WAYS)[0]
+    assert line.endswith("100 texts/s · 1 min 28 s left")
+
+
+def test_rows_that_failed_before_are_told() -> None:
+    """Whoever goes on with a run would take it for flawless until the end."""
+    assert "34 failed · 3 failed before" in compose(busy(failed_before=3), Speed(None), "", 200, WAYS)[1]
+
+
 def test_a_budget_that_ends_first_is_told() -> None:
     """The line would promise the end of a run whose money is gone long before."""
     standing = Standing("$1", 0.5, 0.0, 0.0)

@@ -68,7 +68,7 @@ def test_exit_1_when_rows_failed(runner: FakeRunner, capsys: pytest.CaptureFixtu
 def test_exit_1_when_rows_failed_before(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:
     """Running again would turn failed rows into success."""
     before("answered", "failed", "unsent")
-    runner.progress.resumed = 2
+    runner.progress.resumed, runner.progress.failed_before = 2, 1
     assert main(RUN) == 1
     said = capsys.readouterr().err
     assert "2 finished before\n" in said
@@ -106,13 +106,6 @@ def test_answers_that_were_cut_off_before_are_failures_if_they_are_to_be(
         "1 answer cut off by then, without --fail-truncated, cannot be asked for again: start over with --fresh."
         in said
     )
-
-
-def test_failed_rows_beyond_the_limit_do_not_count(runner: FakeRunner) -> None:
-    """--limit would report failures of rows that were not asked for."""
-    before("answered", "failed")
-    assert main([*RUN, "--limit", "1"]) == 0
-    assert main([*RUN, "--limit", "2"]) == 1
 
 
 def test_exit_1_when_rows_have_no_result(runner: FakeRunner, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,9 @@ def test_the_headline_counts_everything_once() -> None:
     assert headline(full(), DONE) == "Done in 1 min 02 s: 9,877 answered, 3 failed, 120 finished before."
     assert headline(full(), BROKEN).startswith("Interrupted after 1 min 02 s")
     assert headline(full(), BROKEN).endswith("1,719 still to do.")
-    assert "120 finished before (7 of them failed)" in headline(full(), DONE, 7)
+    again = full()
+    again.failed_before = 7
+    assert "120 finished before (7 of them failed)" in headline(again, DONE)
     stopped = RunEnd(interrupted=False, unfinished=7, run_file="a.jsonl.flatout", output="a.jsonl")
     assert (
         headline(Progress(answered=3, held=7, elapsed=2.0), stopped) == "Stopped after 2.0 s: 3 answered, 7 held back."

@@ -113,6 +113,24 @@ def test_a_limit_asks_its_own_rows_beside_those_beyond(job: Job) -> None:
     assert [row["error"] is None for row in job.written()] == [True, True, False, False, False, False]
 
 
+@pytest.mark.parametrize(
+    ("added", "options", "failed_before"),
+    [(0, {}, 2), (0, {"limit": 4}, 1), (1, {}, 2), (1, {"limit": 4}, 1), (0, {"retry_failed": True}, 0)],
+)
+def test_rows_that_failed_before_are_counted(
+    tmp_path: Path, added: int, options: dict[str, Any], failed_before: int
+) -> None:
+    """Going on would turn failed rows into success, or --limit report failures that were not asked for."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+    job.wire = Wire(lambda prompt: refusal(400) if prompt in ("prompt 1", "prompt 5") else "yes")
+    job.run()
+    job.write([*ROWS, *({"id": "more", "prompt": "more"},) * added])
+    runner = job.prepared(**options)
+    asyncio.run(runner.run())
+    assert runner.progress.failed_before == failed_before
+
+
 def test_an_input_that_is_shorter_than_its_limit_is_refused_as_any_other(job: Job) -> None:
     """An answer would stand in the output whose row is gone."""
     job.write(ROWS[:4])

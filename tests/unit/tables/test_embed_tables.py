@@ -126,7 +126,11 @@ def test_progress_counts_texts(tmp_path):
         assert (last.answered, last.failed, last.total) == (1_999, 1, 2_000)
         assert last.failures["InvalidRequest"].row == 8
     embed(table, "text", progress=heard.append, store=store, **options(Refusing()))
-    assert (heard[-1].resumed, heard[-1].answered, heard[-1].failed) == (976, 1_023, 1)
+    last = heard[-1]
+    assert (last.resumed, last.failed_before, last.answered, last.failed, last.cost) == (2_000, 1, 0, 0, 0.0)
+    embed(table, "text", progress=heard.append, store=store, retry_failed=True, **options(Refusing()))
+    last = heard[-1]
+    assert (last.resumed, last.failed_before, last.answered, last.failed) == (1_999, 0, 1, 0)
 
 
 def test_a_value_that_cannot_be_read_has_no_vector():
