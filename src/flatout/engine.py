@@ -16,7 +16,7 @@ from .config.file import Config
 from .config.folders import cache_folder
 from .config.settings import Settings
 from .errors import ConfigError, InvalidRequest
-from .events import Events
+from .events import TARGETS, Events
 from .journey import Journey, current_journey, reset_journey, set_journey
 from .layer import CallNext, Transport
 from .prices import Prices
@@ -122,12 +122,13 @@ class Engine:
             raise ConfigError("a client belongs to one event loop: make another client for another loop")
 
     def _log_events(self) -> None:
-        """Log events, if the logger is enabled for them: events cost every call a little."""
-        if logging.getLogger("flatout").isEnabledFor(logging.INFO):
+        """Log events, if the loggers are enabled for them: those of calls cost every call a little."""
+        calls = logging.getLogger("flatout").isEnabledFor(logging.INFO)
+        if calls or logging.getLogger(TARGETS).isEnabledFor(logging.WARNING):
             from .telemetry._log import EventLog
 
             log = EventLog(self.stack.limiters.limits)
-            self.events.subscribe(log.hear)
+            self.events.subscribe(log.hear, calls=calls)
             self._flush_log = log.flush
 
     def check(self, call: Call) -> None:

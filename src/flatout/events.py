@@ -191,30 +191,44 @@ class Steered(Event, frozen=True, kw_only=True):
     does: Literal["pause", "resume"] | None = None
 
 
+TARGETS = "flatout.targets"
+"""The logger of what becomes of targets. A program that shows that by itself, such as the command, can silence it."""
+
 Subscriber = Callable[[Event], None]
 """A function that receives each event; see `Events.subscribe`. It runs in the event loop, so it must be quick."""
 
 
 class Events:
-    """A list of subscribers. Without subscribers it costs one truth test."""
+    """A list of subscribers. Without subscribers to the events of calls, a call costs one truth test."""
 
-    __slots__ = ("_broken", "_subscribers")
+    __slots__ = ("_beside", "_broken", "_subscribers")
 
     def __init__(self) -> None:
         self._subscribers: tuple[Subscriber, ...] = ()  # replaced, not changed: one may leave during `emit`
+        self._beside: tuple[Subscriber, ...] = ()  # those that hear nothing of calls
         self._broken: set[int] = set()  # by identity: a subscriber need not be hashable
 
-    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
-        """Add a subscriber. The returned function removes it."""
-        self._subscribers = (*self._subscribers, subscriber)
+    def subscribe(self, subscriber: Subscriber, *, calls: bool = True) -> Callable[[], None]:
+        """Add a subscriber. The returned function removes it.
+
+        Args:
+            subscriber: receives the events.
+            calls: whether it also receives those of calls and attempts, which cost every call a little.
+        """
+        if calls:
+            self._subscribers = (*self._subscribers, subscriber)
+        else:
+            self._beside = (*self._beside, subscriber)
         return lambda: self._leave(subscriber)
 
     def __bool__(self) -> bool:
+        """Whether anybody hears of calls."""
         return bool(self._subscribers)
 
     def emit(self, event: Event) -> None:
         """Call every subscriber with an event. A subscriber's first error is logged; no error reaches the call."""
-        for subscriber in self._subscribers:
+        beside = () if isinstance(event, CallFinished | AttemptFailed) else self._beside
+        for subscriber in (*self._subscribers, *beside):
             try:
                 subscriber(event)
             except Exception as error:
@@ -222,6 +236,7 @@ class Events:
 
     def _leave(self, subscriber: Subscriber) -> None:
         self._subscribers = tuple(other for other in self._subscribers if other is not subscriber)
+        self._beside = tuple(other for other in self._beside if other is not subscriber)
         self._broken.discard(id(subscriber))
 
     def _complain(self, subscriber: Subscriber, error: Exception) -> None:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from logging.handlers import QueueHandler, QueueListener
 from queue import SimpleQueue
 
+from flatout.events import TARGETS
+
 from .terminal import clean, say
 
 _LEVELS = (logging.WARNING, logging.INFO, logging.DEBUG)
@@ -40,12 +42,13 @@ class _OnceEach(logging.Filter):
 
 
 @contextmanager
-def shown(verbosity: int = 0, *, once: bool = False) -> Iterator[None]:
+def shown(verbosity: int = 0, *, once: bool = False, targets: bool = False) -> Iterator[None]:
     """Within the block, show the library's log. The end of the block waits until everything is written.
 
     Args:
         verbosity: 0 for warnings only, 1 for events, 2 for every call.
         once: show each warning once, however many processes give it.
+        targets: show warnings that a target is down or stopped. Those who display a run's progress tell it there.
     """
     logger, others = logging.getLogger("flatout"), logging.getLogger()
     queue: SimpleQueue[logging.LogRecord] = SimpleQueue()
@@ -56,6 +59,9 @@ def shown(verbosity: int = 0, *, once: bool = False) -> Iterator[None]:
     logger.addHandler(handler)
     if once:
         logger.addFilter(repeats)
+    of_targets, silent = logging.getLogger(TARGETS), not (targets or verbosity)
+    if silent:
+        of_targets.setLevel(logging.ERROR)
     others.addHandler(silence)  # otherwise warnings of other libraries would tear up the live line
     listener.start()
     try:
@@ -66,3 +72,5 @@ def shown(verbosity: int = 0, *, once: bool = False) -> Iterator[None]:
         logger.removeFilter(repeats)
         logger.removeHandler(handler)
         logger.setLevel(before)
+        if silent:
+            of_targets.setLevel(logging.NOTSET)

@@ -141,7 +141,7 @@ def _serve(made_with: dict[str, Any], asked: Asked, verbose: int) -> None:
     allow_many_files()
     if asked.store is not None:
         Path(asked.store).absolute().parent.mkdir(parents=True, exist_ok=True)
-    with logs.shown(verbose), asyncio.Runner(loop_factory=loop_factory()) as loop:
+    with logs.shown(verbose, targets=True), asyncio.Runner(loop_factory=loop_factory()) as loop:
         try:
             loop.run(_until_signalled(Client(**made_with, control=asked.store), asked))
         except OSError as error:

@@ -88,8 +88,10 @@ def _allowed(progress: Progress, rate: float) -> float | None:
 
 def last_facts(progress: Progress) -> list[str]:
     """How far it came in the end, how long that took, and the rate."""
-    rate = [figures.rate(progress.rate, progress.counts)] if progress.rate is not None and progress.elapsed >= 1.0 else []
-    return [how_far(progress), f"in {figures.duration(progress.elapsed)}", *rate]
+    facts = [how_far(progress), f"in {figures.duration(progress.elapsed)}"]
+    if progress.rate is not None and progress.elapsed >= 1.0:
+        facts.append(figures.rate(progress.rate, progress.counts))
+    return facts
 
 
 def at_rest(progress: Progress) -> Progress:

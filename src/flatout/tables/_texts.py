@@ -187,7 +187,5 @@ async def _hearing(
         error = error_of(name, message, 0) if name else None
         heard(make_result(index=index, output=cell.value, error=error, cost=cell.cost))
 
-    async with following(
-        client, progress, total=total, known=known if durable else None, counts="text"
-    ) as heard:
+    async with following(client, progress, total=total, known=known if durable else None, counts="text") as heard:
         yield hear

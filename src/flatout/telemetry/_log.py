@@ -1,10 +1,11 @@
-"""Writes events to the logger ``flatout``.
+"""Writes events to the logger ``flatout``, and what becomes of targets to ``flatout.targets`` below it.
 
-WARNING: a target is stopped. INFO: outages, pauses, retries, limits, calls without an answer. DEBUG: every call and
-every throttled attempt. Below DEBUG, what happens a thousand times is one line a second or less, with a count.
+WARNING: a target is stopped or down, and takes calls again. INFO: pauses, retries, limits, calls without an answer.
+DEBUG: every call and every throttled attempt. Below DEBUG, what happens a thousand times is one line a second or less,
+with a count.
 
-A client checks the logger's level at its first use. Events cost every call a little, so nothing subscribes to them
-unless INFO is enabled.
+A client checks the loggers' levels at its first use. The events of calls cost every call a little, so nothing
+subscribes to them unless INFO is enabled.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flatout.errors import RateLimited
 from flatout.events import (
+    TARGETS,
     AttemptFailed,
     CallFinished,
     Event,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from flatout.layers.limit import Limit
 
 _log = logging.getLogger("flatout")
+_of_targets = logging.getLogger(TARGETS)
 
 _LONGEST = 300
 """Characters of an error's message that are logged."""
@@ -50,6 +53,20 @@ _UNITS = {
 }
 
 
+class _Away(NamedTuple):
+    """A target that takes no calls.
+
+    Attributes:
+        since: when it went down or was stopped.
+        reason: why; "" for a stop.
+        level: of the lines that say so, and that it is back.
+    """
+
+    since: float
+    reason: str
+    level: int
+
+
 class EventLog:
     """Logs the events of one client.
 
@@ -60,7 +77,7 @@ class EventLog:
     def __init__(self, limits: Mapping[str, Limit]) -> None:
         self._limits = limits
         self._logged: dict[tuple[str, str], tuple[float, float]] = {}  # the last logged limits, and when
-        self._away: dict[str, tuple[float, str]] = {}  # when a target went down or was stopped, and its reason
+        self._away: dict[str, _Away] = {}  # the targets that take no calls
         self._thinned = Thinned(_log)
 
     def hear(self, event: Event) -> None:
@@ -76,10 +93,12 @@ class EventLog:
         elif isinstance(event, TargetDown | NoRoom):
             self._gone(event)
         elif isinstance(event, LimitCrowded):
-            _log.warning("%s %s", event.target, event.reason)
+            _of_targets.warning("%s %s", event.target, event.reason)
         elif isinstance(event, TargetResumed):
-            since, _ = self._away.pop(event.target, (event.at, ""))
-            _log.info("%s takes calls again, after %s", event.target, figures.duration(event.at - since))
+            away = self._away.pop(event.target, _Away(event.at, "", logging.INFO))
+            _of_targets.log(
+                away.level, "%s takes calls again, after %s", event.target, figures.duration(event.at - away.since)
+            )
         elif isinstance(event, Steered):
             _log.info("%s%s%s", event.what, f" ({event.target})" if event.target else "", _by(event))
 
@@ -107,18 +126,19 @@ class EventLog:
 
     def _paused(self, event: TargetPaused) -> None:
         if event.until is None:
-            self._away.setdefault(event.target, (event.at, ""))
-            _log.warning("%s is stopped: %s", event.target, event.reason[:_LONGEST])
+            since = self._away[event.target].since if event.target in self._away else event.at
+            self._away[event.target] = _Away(since, "", logging.WARNING)
+            _of_targets.warning("%s is stopped: %s", event.target, event.reason[:_LONGEST])
         else:
             self._thinned.tell(("paused", event.target), logging.INFO, _pause, event)
 
     def _gone(self, event: TargetDown | NoRoom) -> None:
         """Log that a target is down, once. It may be told again with another reason, which then has a line."""
-        since, reason = self._away.get(event.target, (event.at, None))
-        self._away[event.target] = since, event.reason
-        if event.reason != reason:
-            how = "has no room" if isinstance(event, NoRoom) else "is down"
-            _log.info("%s %s, and its calls wait: %s", event.target, how, event.reason[:_LONGEST])
+        how, level = ("is down", logging.WARNING) if isinstance(event, TargetDown) else ("has no room", logging.INFO)
+        known = self._away.get(event.target)
+        self._away[event.target] = _Away(event.at if known is None else known.since, event.reason, level)
+        if known is None or event.reason != known.reason:
+            _of_targets.log(level, "%s %s, and its calls wait: %s", event.target, how, event.reason[:_LONGEST])
 
     def _limits_of(self, target: str, now: float) -> None:
         limit = self._limits.get(target)

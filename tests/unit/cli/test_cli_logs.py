@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from flatout.cli import logs
+from flatout.events import TARGETS
 
 LOG = logging.getLogger("flatout")
 
@@ -40,3 +41,15 @@ def test_other_libraries_are_not_heard(capsys: pytest.CaptureFixture[str]) -> No
     with logs.shown(2):
         logging.getLogger("asyncio").warning("a slow callback")
     assert "slow" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("verbosity", "targets", "shown"), [(0, False, False), (1, False, True), (0, True, True)])
+def test_what_the_live_line_tells_has_no_line_of_its_own(
+    verbosity: int, targets: bool, shown: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run would say twice that its server is down; or a gateway, which has no live line, never."""
+    log = logging.getLogger(TARGETS)
+    with logs.shown(verbosity, targets=targets):
+        log.warning("m is down")
+    assert ("m is down" in capsys.readouterr().err) is shown
+    assert log.isEnabledFor(logging.WARNING)

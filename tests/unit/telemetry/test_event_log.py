@@ -24,7 +24,9 @@ def told(caplog: pytest.LogCaptureFixture, level: int, wire: Wire, call: Any = "
 
     caplog.set_level(level, "flatout")
     run_virtual(main())
-    return [f"{record.levelname} {record.getMessage()}" for record in caplog.records if record.name == "flatout"]
+    return [
+        f"{record.levelname} {record.getMessage()}" for record in caplog.records if record.name.startswith("flatout")
+    ]
 
 
 def after(*failures: Any) -> Wire:
@@ -137,6 +139,27 @@ def test_a_target_that_is_down_is_told_once_and_when_it_is_back(caplog: pytest.L
     assert sum("is down, and its calls wait" in line for line in lines) == 1
     assert sum(bool(re.search(r"takes calls again, after \d+ s", line)) for line in lines) == 1
     assert len(lines) < 20
+
+
+def test_a_dead_server_is_told_without_any_setup(caplog: pytest.LogCaptureFixture) -> None:
+    """A program would be silent for a minute, and look as if it hung."""
+    began: list[float] = []
+
+    def answer(_: str) -> Any:
+        now = asyncio.get_running_loop().time()
+        began.append(now)
+        return ConnectError("refused") if now - began[0] < 20.0 else completion("yes")
+
+    async def main() -> None:
+        async with client(Wire(answer), limits=Limits(concurrency=50)) as made:
+            assert not made.events
+            await made.gather(["hi"] * 200)
+
+    run_virtual(main())
+    lines = [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0] == "WARNING sim/m is down, and its calls wait: refused"
+    assert re.fullmatch(r"WARNING sim/m takes calls again, after \d+ s", lines[1])
 
 
 def test_in_detail_each_failure_has_its_line(caplog: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,7 @@ from flatout.durable.course import recorded
 from flatout.durable.records import item_of
 from flatout.edge.fan_out import Flow, fan_out
 from flatout.errors import ConfigError, FlatoutError, StoreError
+from flatout.events import TARGETS
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
 from flatout.runs.asking import ask
@@ -127,6 +128,8 @@ class Worker:
     def _log_to_parent(self, level: int) -> None:
         logger = logging.getLogger("flatout")
         logger.setLevel(level)
+        if level > logging.INFO:
+            logging.getLogger(TARGETS).setLevel(logging.ERROR)  # the parent's live line tells it
         logger.addHandler(RemoteLog(self._outbox, asyncio.get_running_loop()))
         logging.getLogger().addHandler(logging.NullHandler())  # as in the parent: nothing may tear up its live line
 
