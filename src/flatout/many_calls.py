@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 from .durable.map import durable_map
 from .durable.run import durable_calls
 from .edge.fan_out import check_function, fan_out, run_function
-from .edge.parameters import CALL, ForAll, check_names
+from .edge.parameters import CALL, ForAll, check_names, check_store
 from .edge.variants import check_variants, expanded, in_order
 from .errors import ConfigError
 from .lanes.offers import Wanted
@@ -159,6 +159,7 @@ class ManyCalls(OneCall):
             StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
         self._engine.bind()
+        check_store(store, retry_failed=retry_failed)
         options = options if output is None else {**options, "output": output}
         known: set[int] | None = set() if progress and store is not None else None
         if lane != "live" or within is not None:
@@ -204,6 +205,7 @@ class ManyCalls(OneCall):
         """
         self._engine.bind()
         check_names(unknown, frozenset())
+        check_store(store, retry_failed=retry_failed)
         check_function(function)
         run = partial(run_function, function, cast("Client", self))
         if store is None:

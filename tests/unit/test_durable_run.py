@@ -590,3 +590,22 @@ def test_a_row_that_makes_a_call_at_last_is_asked(path):
     assert (wire.prompts, [result.ok for result in results]) == (["b"], [True, True])
     with pytest.raises(RunMismatch):
         gather([ConfigError("the column text is null"), "b"], path, Wire())
+
+
+def test_failed_calls_are_asked_again_only_of_a_run_file():
+    """Whoever forgets the run file would pay for all calls again."""
+
+    async def main() -> None:
+        async with client(wire := Wire()) as made:
+            for asks in (
+                lambda: made.as_completed(["a"], retry_failed=True),
+                lambda: made.map(one, ["a"], retry_failed=True),
+            ):
+                with pytest.raises(ConfigError, match="give its name, store="):
+                    asks()
+            assert wire.prompts == []
+
+    async def one(item: str, made: Any) -> str:
+        return item
+
+    asyncio.run(main())

@@ -104,6 +104,8 @@ def settings_of(
         values = (given.get(name), getattr(config, name), default)
         return next((value for value in values if value is not None), None)
 
+    if given.get("cache_max_age") is not None and given.get("cache") is None and config.cache is None:
+        raise ConfigError("cache_max_age is for a cache, and there is none: add cache=True, or --cache to the command")
     silences = [_optional(name, chosen(name)) for name in ("first_byte", "between_bytes")]
     return Settings(
         timeout=_positive("timeout", chosen("timeout", 300.0)),

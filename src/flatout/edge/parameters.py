@@ -31,6 +31,7 @@ CLIENT = frozenset(
 )
 """The options of `Client`."""
 
+
 _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
 """The parameters that distinguish one call from the others."""
 
@@ -75,6 +76,15 @@ _OWN_NAME = {other: name for name, others in _ALSO_CALLED.items() for other in o
 
 class UnknownOption(ConfigError, TypeError):
     """A keyword argument that is not accepted. It is a TypeError too, as for any Python function."""
+
+def check_store(store: object, *, retry_failed: bool) -> None:
+    """Refuse to ask failed calls again where nothing keeps them.
+
+    Raises:
+        ConfigError: there is no run file.
+    """
+    if retry_failed and store is None:
+        raise ConfigError("retry_failed asks the failed calls of a run file again: give its name, store=…")
 
 
 def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str = "Client(…, {})") -> None:

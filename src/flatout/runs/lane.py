@@ -28,13 +28,14 @@ def check_options(options: RunOptions) -> None:
         ConfigError: the message names the option.
     """
     refusals.check_within(options.lane, options.within, refusals.COMMAND)
+    if options.lane in ("live", "flex"):
+        for option, given in (("--detach", options.detach), ("--keep-files", options.keep_files)):
+            if given:
+                way_out = "add" if options.lane == "live" else "take"
+                raise ConfigError(f"{option} is for batches: {way_out} --lane batch")
     if options.lane == "live":
-        if options.detach:
-            raise ConfigError("--detach is for batches: add --lane batch")
         return
     if options.lane == "flex":
-        if options.detach:
-            raise ConfigError("--detach is for batches: take --lane batch")
         if options.within is not None and options.source == "-":
             raise ConfigError("--within has to know how many rows there are: save the input to a file first")
         return

@@ -21,7 +21,7 @@ from typing import Any, Self
 from msgspec import Struct
 
 from flatout.client import Client
-from flatout.edge.parameters import CALL, CLIENT, check_names
+from flatout.edge.parameters import CALL, CLIENT, check_names, check_store
 from flatout.lanes.offers import Wanted
 from flatout.progress._following import ShowProgress
 from flatout.runs.prompts.template import Nulls
@@ -48,6 +48,9 @@ class Run(Struct, frozen=True):
     lane: Wanted = "live"
     within: float | None = None
     progress: ShowProgress = False
+
+    def __post_init__(self) -> None:
+        check_store(self.store, retry_failed=self.retry_failed)
 
     @property
     def live(self) -> bool:

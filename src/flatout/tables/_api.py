@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from flatout.client import Client
-from flatout.edge.parameters import CLIENT, check_names
+from flatout.edge.parameters import CLIENT, check_names, check_store
 from flatout.lanes.offers import Wanted
 from flatout.progress._following import ShowProgress
 from flatout.values import OutputType
@@ -72,6 +72,7 @@ def answer(
         RunMismatch: the run file belongs to other rows.
         StoreError: the run file cannot be used.
     """
+    check_store(store, retry_failed=retry_failed)
     answers = Answers(prompt, model=model, output=output, into=into, **options)
     run: dict[str, Any] = {"store": store, "retry_failed": retry_failed, "lane": lane, "within": within}
     run["progress"] = progress
@@ -146,6 +147,7 @@ def embed(
     concealed(options)
     check_belongs(options)
     check_names(options, CLIENT, client="{}")
+    check_store(store, retry_failed=retry_failed)
     extras = extras_of(error, tokens=False, cost=cost)
     check_added(into, extras)
     adds = (into, list(extras.values()), replace)

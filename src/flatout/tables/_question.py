@@ -51,6 +51,8 @@ class Question:
         self._system = None if system_template is None or system_template.constant else system_template
         self.common = {} if system is None or self._system is not None else {"system": system}
         """The parameters of all calls."""
+        if nulls != "error" and not self._templates():
+            raise ConfigError("nulls is for templates: a function receives None where a row has a null")
         for template in self._templates():
             check_is_no_file(template)
         if self._prompt is not None and all(template.constant for template in self._templates()):

@@ -499,6 +499,7 @@ def test_rows_in_batches_are_not_asked_live(job: Job) -> None:
         ({"output": None}, "need a place that they find again"),
         ({"workers": 2}, "--workers has no effect"),
         ({"lane": "live", "detach": True}, "--detach is for batches"),
+        ({"lane": "live", "keep_files": True}, "--keep-files is for batches: add --lane batch"),
         ({"lane": "live", "within": DAY}, "--within chooses between lanes"),
         ({"lane": "auto"}, "--lane auto needs the time that there is"),
         ({"within": 300.0}, "--within is too short for batches: rows must leave them 18 min before the end"),

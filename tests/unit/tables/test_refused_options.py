@@ -30,6 +30,8 @@ TABLE = pa.table({"text": ["one", None, "two"], "Mail text": ["a", "b", "c"]})
         ({"error": "why", "cost": "why"}, "error and cost would both add a column why"),
         ({"error": ""}, "error is True, False or the name of a column, not ''"),
         ({"tokens": "used"}, "tokens is True or False, not 'used'"),
+        ({"retry_failed": True}, "retry_failed asks the failed calls of a run file again: give its name, store="),
+        ({"cache_max_age": "7d"}, "cache_max_age is for a cache, and there is none: add cache=True"),
     ],
 )
 def test_a_wrong_option_is_refused_by_its_name(wrong, told):
@@ -39,6 +41,20 @@ def test_a_wrong_option_is_refused_by_its_name(wrong, told):
         answer(TABLE, "Say {{ text }}", **options(wire, **wrong))
     with pytest.raises(ConfigError, match=told):
         answer(TABLE, lambda row: f"Say {row['text']}", **options(wire, **wrong))
+    assert wire.prompts == []
+
+
+def test_options_that_would_do_nothing_are_refused():
+    """A user would believe that failed rows were asked again, or nulls be left out."""
+    wire = Lines()
+    with pytest.raises(ConfigError, match="nulls is for templates: a function receives None"):
+        answer(TABLE, lambda row: f"Say {row['text']}", nulls="empty", **options(wire))
+    with pytest.raises(ConfigError, match="retry_failed asks the failed calls of a run file again"):
+        answer(iter(TABLE.to_batches()), "Say {{ text }}", retry_failed=True, **options(wire))
+    with pytest.raises(ConfigError, match="retry_failed asks the failed calls of a run file again"):
+        Answers("Say {{ text }}", **options(wire))(TABLE, retry_failed=True)
+    with pytest.raises(ConfigError, match="retry_failed asks the failed calls of a run file again"):
+        embed(TABLE, "text", model="m", retry_failed=True, config={})
     assert wire.prompts == []
 
 
