@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -149,6 +150,7 @@ class Limiters:
         self._trusted = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
         self._links: dict[str, Link] = {}  # to the places through which limits are shared
+        self._linking = threading.Lock()
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
         self.limits: dict[str, Limit] = {}
@@ -187,14 +189,15 @@ class Limiters:
         return LeasedLimits(self._link(name).keeper(key))
 
     def _link(self, name: str) -> Link:
-        """The connection to a place. The first time, finds out whether the place is there."""
+        """The connection to a place. The first time, finds out whether the place is there. Any thread may ask."""
         from .cluster.links import link_to
 
-        if (link := self._links.get(name)) is None:
-            link = link_to(place_of(name))
-            link.check()
-            self._links[name] = link
-        return link
+        with self._linking:  # else a second connection would be made, and the first one never be closed
+            if (link := self._links.get(name)) is None:
+                link = link_to(place_of(name))
+                link.check()
+                self._links[name] = link
+            return link
 
     def speed(self, target: Target, calls: Sequence[Call] = ()) -> Speed:
         """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk.

@@ -77,6 +77,7 @@ _OWN_NAME = {other: name for name, others in _ALSO_CALLED.items() for other in o
 class UnknownOption(ConfigError, TypeError):
     """A keyword argument that is not accepted. It is a TypeError too, as for any Python function."""
 
+
 def check_store(store: object, *, retry_failed: bool) -> None:
     """Refuse to ask failed calls again where nothing keeps them.
 

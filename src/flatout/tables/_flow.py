@@ -208,7 +208,8 @@ async def answered(
         ConfigError: no row can be asked: there is no model, or no price for the budget.
     """
     if not question.names_models:
-        client.check(Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}}))
+        call = Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}})
+        await asyncio.to_thread(client.check, call)  # it may read files, or look for a server that shares limits
     most = rows_in_hand(client.engine.targets.client_limits) if ahead is None else ahead
     parts: Parts[Cell] = Parts(batches, most, check)
     asked = (_Asked if total is None else _Counted)(parts, question, total, is_part, turn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -148,7 +149,7 @@ async def embedded(
     Raises:
         ConfigError: no text can be embedded: there is no model, it has no embeddings, or no price for the budget.
     """
-    client.check(Call(""))
+    await asyncio.to_thread(client.check, Call(""))  # it may read files, or look for a server that shares limits
     await client.engine.caps(None)
     parts: Parts[Cell] = Parts(batches, ahead, check)
     asked, function = _Asked(parts, column), _Embedder(dimensions)
