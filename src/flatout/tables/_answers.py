@@ -36,7 +36,7 @@ from ._options import check_added, check_belongs, check_for_many_tables
 from ._question import Prompt, Question
 from ._station import Begin, Station
 from ._streams import Added
-from ._whole import Whole, whole_of
+from ._whole import Whole, check_fits, whole_of
 
 
 class Run(Struct, frozen=True):
@@ -251,7 +251,9 @@ class Answers:
 
     def _given(self, table: Any) -> tuple[Whole, Any]:
         whole = whole_of(table)
-        return whole, self._added(whole.names)
+        added = self._added(whole.names)
+        check_fits(whole, added.names)
+        return whole, added
 
     def _in_whole(self, whole: Whole, run: Run) -> Begin[Part[Cell]]:
         batches = sliced(whole.batches(self._question.reads(whole.names)))

@@ -18,7 +18,7 @@ from ._station import Begin, Station
 from ._streams import Added
 from ._texts import embedded
 from ._types import Kind
-from ._whole import Whole
+from ._whole import Whole, check_fits
 
 INTO = "embedding"
 
@@ -83,14 +83,15 @@ class Embedding:
         self._adds = adds
         self._run = run
 
-    def check(self, names: Sequence[str]) -> None:
-        """Check that a table has the column, and none that would be added.
+    def check(self, names: Sequence[str]) -> Any:
+        """Check that a table has the column, and none that would be added. Returns the schema of the added ones, but
+        for the length of the vectors.
 
         Raises:
             ConfigError: it is not so.
         """
         check_column(self._column, names)
-        Vectors(None, *self._adds).added(names)
+        return Vectors(None, *self._adds).added(names)
 
     def begin(self, batches: Iterator[Any], total: int | None = None, check: Check | None = None) -> Begin[Part[Cell]]:
         """Begins to embed some batches."""
@@ -99,7 +100,7 @@ class Embedding:
 
     def whole(self, table: Whole) -> Any:
         """A table in memory with the columns of vectors."""
-        self.check(table.names)
+        check_fits(table, self.check(table.names).names)
         parts = self.station.each(self.begin(sliced(table.batches([self._column])), table.rows))
         made = [columns for _, columns in self._columns(parts, table.names)]
         added = made[0].schema if made else Vectors(self._dimensions, *self._adds).added(table.names)

@@ -69,6 +69,20 @@ def whole_of(table: Any) -> Whole:
     )
 
 
+def check_fits(table: Whole, added: Sequence[str]) -> None:
+    """Check that a table can have some columns beside its own, or in their places.
+
+    Raises:
+        ConfigError: DuckDB, for which ``Text`` and ``text`` are one name, would give one of them another.
+    """
+    if not isinstance(table, _DuckDB):
+        return
+    seen: dict[str, str] = {}
+    for name in dict.fromkeys([*table.names, *added]):
+        if (other := seen.setdefault(name.lower(), name)) != name:
+            raise ConfigError(f"DuckDB takes the columns {other} and {name} for one; choose another name for {name}")
+
+
 def is_a(value: Any, name: str) -> bool:
     """Whether a value is of a class of another library, which need not be there: ``"polars.LazyFrame"``."""
     library, _, kind = name.partition(".")

@@ -8,6 +8,7 @@ import pytest
 
 from flatout import ConfigError
 from flatout.tables import answer, embed
+from flatout.tables._arrow import one_batch
 from tests.support.answered_tables import Lines, options
 
 pa = pytest.importorskip("pyarrow")
@@ -171,3 +172,61 @@ def test_a_series_is_no_table():
         answer(pl.Series("text", ["a"]), PROMPT, **options(Lines()))
     with pytest.raises(ConfigError, match="a Series cannot be read as a record batch"):
         list(answer(iter([pl.Series("text", ["a"])]), PROMPT, **options(Lines())))
+
+
+def test_names_that_duckdb_takes_for_one_are_refused():
+    """DuckDB would call one of them X_1, after every row is paid for."""
+    duckdb = pytest.importorskip("duckdb")
+    wire, given = Lines(), duckdb.sql("select 'a' as text, 1 as x, 'none' as \"Error\"")
+    with pytest.raises(ConfigError, match="DuckDB takes the columns x and X for one; choose another name for X"):
+        answer(given, PROMPT, into="X", error="why", **options(wire))
+    with pytest.raises(ConfigError, match="DuckDB takes the columns Error and error for one"):
+        answer(given, PROMPT, **options(wire))
+    assert wire.prompts == []
+    assert answer(given, PROMPT, error="why", **options(wire)).columns == ["text", "x", "Error", "answer", "why"]
+
+
+ODD = pa.table(
+    {
+        "text": ["one", "two", "three"],
+        "floats": [-0.0, float("nan"), float("-inf")],
+        "bounds": [2**63 - 1, -(2**63), None],
+        "nothing": pa.nulls(3),
+        "at": pa.array([0, -1, None], pa.timestamp("us", "Europe/Prague")),
+    }
+)
+"""Values that a conversion on the way would change."""
+
+
+def polars_made(table):
+    return pytest.importorskip("polars").DataFrame(table)
+
+
+def of_duckdb(table):
+    return pytest.importorskip("duckdb").from_arrow(table)
+
+
+@pytest.mark.parametrize(
+    ("given", "back"),
+    [
+        (lambda table: table, lambda made: made),
+        (one_batch, lambda made: pa.Table.from_batches([made])),
+        (lambda table: table.to_reader(), lambda made: made.read_all()),
+        (polars_made, lambda made: made.to_arrow()),
+        (lambda table: polars_made(table).lazy(), lambda made: made.collect().to_arrow()),
+        (of_duckdb, lambda made: made.to_arrow_table()),
+    ],
+    ids=["table", "batch", "reader", "polars", "lazy", "duckdb"],
+)
+@pytest.mark.parametrize("rows", [3, 0])
+def test_what_nobody_asks_for_stays_bit_for_bit(given, back, rows):
+    """A minus zero would lose its sign, a time its zone, a column of nulls or a table without rows its type."""
+    whole = given(ODD.slice(0, rows))
+    before, kind = back(given(ODD.slice(0, rows))), type(whole)
+    made = answer(whole, PROMPT, **options(Lines()))
+    assert isinstance(made, kind)
+    after = back(made)
+    assert after.schema.names == [*before.schema.names, "answer", "error"]
+    for name in before.schema.names:
+        assert after.column(name).type == before.column(name).type
+        assert repr(after.column(name).to_pylist()) == repr(before.column(name).to_pylist())

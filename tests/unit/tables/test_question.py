@@ -38,6 +38,8 @@ def test_only_the_columns_that_are_named_are_read():
     assert Question("{{ text }} {{ n | default(1) }}").reads(COLUMNS) == ["text", "n"]
     assert Question("{{ row['Mail text'] }}").reads(COLUMNS) == COLUMNS
     assert Question(lambda row: "x").reads(COLUMNS) == COLUMNS
+    of_jinja = [*COLUMNS, "range", "dict"]
+    assert Question("{{ text }} {{ range }}").reads(of_jinja) == ["text", "range"]
 
 
 def test_a_system_prompt_may_name_columns_too():

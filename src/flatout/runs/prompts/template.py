@@ -101,8 +101,9 @@ class Template:
         }
         self._columns = frozenset(used - self._optional - {"row"})
         self._of_row = _taken_from_row(tree) - self._optional if self._uses_row else frozenset()
-        self.reads = None if self._uses_row else frozenset(named)
-        """All columns that it may look at; None if that may be any."""
+        functions = {node.name for node in tree.find_all(nodes.Name) if node.name in environment.globals}
+        self.reads = None if self._uses_row else frozenset(named | functions)
+        """All columns that it may look at; None if that may be any. One may have the name of a function of Jinja's."""
         pieces = [_piece(part) for node in tree.body for part in getattr(node, "nodes", [node])]
         self._pieces = [piece for piece in pieces if piece is not None]
         self.plain = len(pieces) == len(self._pieces) and {name for _, name in self._pieces if name} == self._columns
@@ -112,7 +113,7 @@ class Template:
         called = {id(call.node) for call in tree.find_all(nodes.Call)}
         names = (node for node in tree.find_all(nodes.Name) if id(node) not in called)
         self.constant = not used and not any(name.name in environment.globals for name in names)
-        """Whether every row gets the same text. A column may have the name of one of Jinja's own functions."""
+        """Whether every row gets the same text."""
 
     def __repr__(self) -> str:
         return f"Template({self.text!r})"
