@@ -14,9 +14,11 @@ from flatout.durable.records import fingerprint
 from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError
 from flatout.store import Finished, Item, ItemState
+from flatout.tasks.daemon import DaemonThreads
 from flatout.values import Call
 
 from .input.begun import Input
+from .input.names import is_elsewhere
 from .input.rows import Row
 from .input.verify import Revision, compare
 from .job import RunOptions
@@ -43,12 +45,18 @@ class Pending(Opened):
         super().__init__(options, make_client)
         self.ending = Stops()
         self.collects = False
+        self._reading: asyncio.Future[list[tuple[int, Row]]] | None = None  # of an input that can be read again
         self._reached = -1  # the last row that was read to be asked for the first time
 
     @property
     def stops(self) -> int:
         """How often the run was told to stop."""
         return self.ending.count
+
+    @property
+    def _leaves(self) -> bool:
+        """Whether it was told to stop, and reads no further rows."""
+        return self.stops > 0 and not self.collects
 
     @property
     def drains(self) -> bool:
@@ -80,7 +88,7 @@ class Pending(Opened):
         finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving(self._input):
-            if self.stops and not self.collects:
+            if self._leaves:
                 return
             if finished.must_read:
                 await finished.read_ahead()
@@ -95,6 +103,8 @@ class Pending(Opened):
                     self.progress.failed_before += count and known.state == "failed"
                     continue
             yield self._work(index, row)
+        if self._leaves:
+            return
         if revision is not None:
             await revision.write()
         if self._pipe is not None and not self.stops:
@@ -131,10 +141,21 @@ class Pending(Opened):
             async for pair in self._pipe:
                 yield pair
             return
-        rows = self._rows(source)
-        while some := await asyncio.to_thread(_some, rows):
+        # A server that has become silent is not waited for when the run stops, and not when the program ends.
+        threads = DaemonThreads() if is_elsewhere(self.options.source) else None
+        rows, loop = self._rows(source), asyncio.get_running_loop()
+        while not self._leaves:
+            self._reading = reading = loop.run_in_executor(threads, _some, rows)
+            await asyncio.wait([reading])
+            if reading.cancelled() or not (some := reading.result()):
+                return
             for pair in some:
                 yield pair
+
+    def leave_input(self) -> None:
+        """Wait no longer for the rows that are being read."""
+        if self._reading is not None and self._leaves:
+            self._reading.cancel()
 
     async def _failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
         """The rows read so far that ended in one of some states, with their results.

@@ -137,6 +137,7 @@ class Runner(ByLane):
         self.collects = self.drains and self._batched_now is not None and self._asks is self._batched_now
         if self._pipe is not None:
             self._pipe.close()
+        self.leave_input()
         if self._feed is not None:
             self._feed.end()
         if self._asks is not None:

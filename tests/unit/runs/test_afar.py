@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import sys
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,10 @@ from flatout.runs.input.afar import Afar
 from flatout.runs.input.afar_errors import is_passing, why
 from flatout.runs.input.names import shown
 from flatout.runs.input.read import open_input
+from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.output.claim import where
+from flatout.runs.runner import Runner
+from tests.support.scripted_wire import Wire, client
 
 from .workbooks import workbook
 
@@ -276,3 +281,34 @@ def test_a_url_is_shown_without_its_secrets(url: str, told: str) -> None:
     assert shown(url) == told
     assert "hidden" not in str(where(url))
     assert "hidden" not in command_line(["run", url, "-o", "a.jsonl"])
+
+
+def test_a_run_that_is_stopped_waits_for_no_silent_server(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C would be answered after a minute, and the program end after another."""
+    bucket.pipe_file("/b/a.jsonl", b'{"prompt": "one"}\n')
+    speaks, silent = threading.Event(), threading.Event()
+    options = RunOptions(source="memory://b/a.jsonl", output=str(tmp_path / "out.jsonl"), model="m")
+    runner = Runner(options, lambda: client(Wire()))
+    runner.prepare()
+
+    def part(file: Any, start: int, size: int) -> bytes:
+        silent.set()
+        speaks.wait(10)
+        return b""
+
+    monkeypatch.setattr(afar._Parts, "_part", part)
+
+    async def main() -> RunEnd:
+        ended = asyncio.ensure_future(runner.run())
+        await asyncio.to_thread(silent.wait, 10)
+        runner.stop()
+        return await ended
+
+    end = asyncio.run(main())
+    assert not speaks.is_set()
+    assert (end.interrupted, end.unfinished) == (True, 1)
+    reads = [thread for thread in threading.enumerate() if thread.name == "flatout reads"]
+    assert [thread.daemon for thread in reads] == [True]
+    speaks.set()
