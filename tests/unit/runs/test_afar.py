@@ -312,3 +312,12 @@ def test_a_run_that_is_stopped_waits_for_no_silent_server(
     reads = [thread for thread in threading.enumerate() if thread.name == "flatout reads"]
     assert [thread.daemon for thread in reads] == [True]
     speaks.set()
+
+
+def test_listed_files_keep_their_whole_names(bucket: Any) -> None:
+    """Keys of object stores may have signs that end the path of a web address: their suffix would be cut off."""
+    for name in ("what?.jsonl", "no #1.jsonl"):
+        bucket.pipe_file(f"/b/{name}", b'{"n": "%s"}\n' % name.encode())
+    found = list(open_input("memory://b/"))
+    assert [row.at for row in found] == ["memory:///b/no #1.jsonl, line 1", "memory:///b/what?.jsonl, line 1"]
+    assert [row.columns["n"] for row in found] == ["no #1.jsonl", "what?.jsonl"]

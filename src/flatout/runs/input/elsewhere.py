@@ -56,7 +56,7 @@ def places(url: str) -> list[Afar] | Afar:
     paths = sorted(path for path, info in found.items() if info.get("type") != "directory")
     if not paths:
         raise ConfigError(f"{name}: matches no file")
-    return [Afar(files, path, shown(files.unstrip_protocol(path))) for path in paths]
+    return [Afar(files, path, files.unstrip_protocol(path)) for path in paths]  # a listed name hides no password
 
 
 def _is_data(file: str, folder: str) -> bool:
