@@ -13,6 +13,9 @@ from flatout.text.changed import changed
 LATER = frozenset({"server"})
 """Keys that files of earlier versions lack. A missing one is accepted, and stored from then on."""
 
+FUNCTION = "function"
+"""The key for the name of the function that runs for each row; a run of calls has none."""
+
 
 def check_same_job(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Compare the file's job with the current one. A missing key counts as None, unless it is in `LATER`.
@@ -33,5 +36,7 @@ def _changed(name: str, was: Any, now: Any) -> str:
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         inner = next(key for key in [*now, *was] if was.get(key) != now.get(key))
         return _changed(f"{name}.{inner}", was.get(inner), now.get(inner))
+    if name == FUNCTION and None in (was, now):
+        return f"it was made for {was or 'calls'}, and is now used for {now or 'calls'}"
     old, new = (None if value is None else repr(value) for value in (was, now))
     return f"{name} {changed(old, new)}"

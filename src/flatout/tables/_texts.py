@@ -40,6 +40,7 @@ class _Embedder:
     """
 
     def __init__(self, dimensions: int | None) -> None:
+        self.__qualname__ = "flatout.tables.embed"  # its name in run files
         self._dimensions = dimensions
         self._made: dict[int, tuple[list[Outcome], list[bool]]] = {}
 

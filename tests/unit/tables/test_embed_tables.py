@@ -7,10 +7,10 @@ import json
 
 import pytest
 
-from flatout import ConfigError
+from flatout import ConfigError, RunMismatch
 from flatout.layer import Response
 from flatout.store import RunReader
-from flatout.tables import embed, embed_async
+from flatout.tables import answer, embed, embed_async
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from tests.support.answered_tables import options
 from tests.support.scripted_wire import Wire
@@ -140,3 +140,14 @@ def test_a_value_that_cannot_be_read_has_no_vector():
     assert [row["embedding"] is None for row in made] == [True, False]
     assert made[0]["error"].startswith("ConfigError: the column at (timestamp[s])")
     assert wire.asked == ["1970-01-01 00:00:00"]
+
+
+def test_a_run_file_of_something_else_is_told_by_its_name(tmp_path):
+    """A user would read the name of a class that is nowhere documented."""
+    table, place = pa.table({"text": ["one"]}), tmp_path / "v.flatout"
+    given = options(wire())
+    embed(table, "text", store=place, **given)
+    with pytest.raises(RunMismatch, match="model was 'm', is now 'other'"):
+        embed(table, "text", store=place, **{**given, "model": "other"})
+    with pytest.raises(RunMismatch, match=r"it was made for flatout\.tables\.embed, and is now used for calls; "):
+        answer(table, "{{ text }}", store=place, **given)
