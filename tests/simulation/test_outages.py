@@ -376,3 +376,48 @@ def test_the_same_400_for_the_first_rows_is_each_row_s_own(limits):
     results, _ = gathered(wire, 500, limits=limits)
     assert wire.sent == lost(results)["InvalidRequest"] == 500
     assert all("temprature" in str(result.error) for result in results)
+
+
+class Poisoned(Wire):
+    """A provider that is down for a while, or is well, and always fails some prompts."""
+
+    async def send(self, request: Request) -> Response:
+        if b"poison" not in (request.body or b""):
+            return await super().send(request)
+        await asyncio.sleep(0.1)
+        return self._failure()
+
+
+def good_ones(wire: Wire, poison: int, seed: int):
+    """The results of good rows, among which some stand that always fail, and when the last of them came."""
+    prompts = [f"prompt {n}" for n in range(CALLS)]
+    prompts[400:400] = [f"poison {n}" for n in range(poison)]
+
+    async def main():
+        async with client(wire, limits=RPM, seed=seed) as made:
+            calls = [asyncio.ensure_future(made.result(prompt)) for prompt in prompts]
+            results = [await call for call, prompt in zip(calls, prompts, strict=True) if "poison" not in prompt]
+            ended = asyncio.get_running_loop().time()
+            for call in calls:  # with no other calls beside them, nothing tells their failures from an outage
+                call.cancel()
+            return results, ended
+
+    return run_virtual(main(), limit=1e6)
+
+
+SEEDS = [(0, 2_002), (20, 2_005)]
+MORE_SEEDS = [case for case in product([0, 20], range(2_000, 2_050)) if case not in SEEDS]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "seed"), [*SEEDS, *(pytest.param(*case, marks=pytest.mark.soak) for case in MORE_SEEDS)]
+)
+def test_a_dozen_calls_that_always_fail_feign_no_outage_and_hide_none(seconds, seed):
+    """All other calls would wait for as long as those that fail look at the target: for 21 s in the first case."""
+    quick = {"latency": 1.0, "latency_p99": 3.0, "seed": seed}
+    _, usual = good_ones(Wire(0, 0, 0, **quick), 0, seed)
+    wire = Poisoned(5, 5 + seconds, 500, kills=bool(seed % 2), **quick)
+    results, ended = good_ones(wire, 12, seed)
+    assert lost(results) == {}
+    assert ended <= usual + seconds + 10.0
+    assert wire.noticed_late() <= 1 / FIRST_LOOK + 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from typing import Any
@@ -209,7 +210,7 @@ class Admission:
         journey.refusals += journey.sent_back
         admitted: asyncio.Future[Any] = loop.create_future()
         waiter = self._queued(call, service, need, admitted, journey, now)
-        if self.holds == "tokens" or self.waiting.next()[0] is waiter:  # else it changes nothing: others wait before it
+        if self.holds == "tokens" or self._next()[0] is waiter:  # else it changes nothing: others wait before it
             self.drain(pacer, loop)
         try:
             while await admitted:  # not yet: it is in front, and lacks money
@@ -306,8 +307,13 @@ class Admission:
         if again or (money is not None and money.short):
             self.waiting.put_back(waiter, journey.started)
         else:
-            self.waiting.add(waiter, retry=trouble is not None and bool(trouble.spent) and not sent_back)
+            failed = trouble is not None and (trouble.excused or (bool(trouble.spent) and not sent_back))
+            self.waiting.add(waiter, retry=failed)
         return waiter
+
+    def _next(self) -> deque[Waiter]:
+        """The calls of which the first goes next."""
+        return self.waiting.next(troubled=self.health.troubled and self.health.state == "down")
 
     def drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Let all calls go that may go now, and set the timer for the next."""
@@ -316,7 +322,7 @@ class Admission:
 
     def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        while queue := self.waiting.next():
+        while queue := self._next():
             if self._listens:
                 return
             head = queue[0]
@@ -328,7 +334,8 @@ class Admission:
                 continue
             at, cause = self._ready_at(pacer, head.need, now)
             if at > now:
-                passes_at = self._bypass(pacer, now, loop) if cause == "tokens" and queue is self.waiting.first else at
+                small = cause == "tokens" and queue is not self.waiting.again
+                passes_at = self._bypass(queue, pacer, now, loop) if small else at
                 if passes_at > now:
                     self._sleep(pacer, min(at, passes_at), cause, now, loop)
                     return
@@ -353,12 +360,11 @@ class Admission:
             waiter.refuse(refusal)
         return refusal is not None
 
-    def _bypass(self, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
+    def _bypass(self, queue: deque[Waiter], pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
         """Admit the first small call behind a head that waits for tokens, unless too many have passed the head.
 
         Returns when one may go: a time up to now means that one went, infinity that none may.
         """
-        queue = self.waiting.first
         head, soonest = queue[0], math.inf
         if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
             return soonest

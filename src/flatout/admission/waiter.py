@@ -35,7 +35,6 @@ class Waiter(Struct, eq=False):
     guessed: bool = False
     passed: int = 0
     started: float = 0.0
-    sent_back: bool = False
     left: bool = True
 
     def refuse(self, error: CallError) -> None:

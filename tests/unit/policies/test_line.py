@@ -13,15 +13,14 @@ class Entry:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.sent_back = False
         self.started = 0.0
         self.left = True
 
 
-def order(line: Line[Entry]) -> str:
+def order(line: Line[Entry], *, troubled: bool = False) -> str:
     """The names of the calls in the order in which they go."""
     names = ""
-    while queue := line.next():
+    while queue := line.next(troubled=troubled):
         names += line.pop(queue).name
     return names
 
@@ -42,6 +41,16 @@ def test_what_was_sent_back_goes_first_the_oldest_before_the_others():
     line.put_back(Entry("1"), 1.0)
     line.put_back(Entry("3"), 3.0)
     assert order(line) == "123ab"
+
+
+def test_every_second_look_at_a_target_in_trouble_is_a_new_call():
+    """A dozen calls that always fail would be all that looks at a target, and would hold up everybody else's."""
+    line: Line[Entry] = Line(0.2)
+    line.first.extend(map(Entry, "abcd"))
+    line.again.extend(map(Entry, "xy"))
+    for name in "1234":
+        line.put_back(Entry(name), float(name))
+    assert order(line, troubled=True) == "a1b2cxd34y"
 
 
 def test_calls_leave_whether_they_go_or_not():
