@@ -61,6 +61,10 @@ class Lender(Protocol):
         """
         ...
 
+    async def give_back(self, usd: float) -> None:
+        """Take back some of what was lent, and is not needed soon."""
+        ...
+
     async def close(self, used: float) -> None:
         """Take back what was lent and not used."""
         ...

@@ -26,6 +26,10 @@ UNKNOWN = 0.15
 the worst cases of the first calls in flight may be many times what they cost."""
 
 
+SPARE = 1e-4
+"""The share of a shared budget that is worth giving back: that writes a file."""
+
+
 class Money:
     """The money of one attempt. It is reserved when the attempt may be sent: a call that waits for its turn holds none.
 
@@ -181,15 +185,20 @@ class Purse:
         self._funds.amount, self._funds.over = self.budget.usd, self.budget.over
         self._settled.set()  # what waits for money looks again
 
+    @property
+    def borrower(self) -> str | None:
+        """The name under which this process borrows; None if the money is its own."""
+        return None if self._lender is None else self._lender.borrower
+
     def loan(self, before: float) -> Debt | None:
         """What a run file notes of this process' loan, in case it is killed; None if the money is its own.
 
         Args:
             before: what the run file knows to be spent now.
         """
-        if self._lender is None:
+        if self.borrower is None:
             return None
-        return Debt(self._lender.borrower, before - self.spent - self._reckoned)
+        return Debt(self.borrower, before - self.spent - self._reckoned)
 
     def take_back(self, debt: Debt, spent: float) -> None:
         """Take back what a process had borrowed and not spent that was killed. This writes a file.
@@ -403,6 +412,22 @@ class Purse:
         """Give back a reservation; the real cost is counted by now."""
         self._funds.release(held, cost)
         self._settled.set()
+
+    async def give_back(self) -> None:
+        """Give back what is borrowed, and is left whatever the attempts in flight cost. It can be borrowed anew.
+
+        So a process that lives long holds little that it has not spent, in case it is killed.
+        """
+        spare = self._funds.spare
+        if self._lender is not None and self.budget is not None and spare > SPARE * self.budget.usd:
+            self._funds.amount -= spare  # first, so that nobody reserves it meanwhile
+            await self._lender.give_back(spare)
+            self._shared_left = (self._shared_left or 0.0) + spare
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is reserved, and nobody waits for that."""
+        return not self._funds.open and not self._waiting
 
     async def close(self) -> None:
         """Give back what was borrowed and not used."""

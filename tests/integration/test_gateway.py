@@ -18,8 +18,12 @@ from typing import Any
 import httpx
 import pytest
 
-from flatout import Client, Limits
-from flatout.serve import listen
+from flatout import Budget, Client, Limits
+from flatout.config.folders import state_folder
+from flatout.purse import SPARE
+from flatout.serve import keys, listen
+from flatout.serve.callers import Allowed
+from flatout.store.scopes import accounts
 from flatout.testing import ProviderModel, ProviderSettings, serve
 from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
 
@@ -297,6 +301,29 @@ def test_a_kill_under_load_is_a_pause_for_clients_that_retry() -> None:
     assert all(json.loads(answer)["choices"] for answer in answers)
     assert batch["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
     assert after["answered"] <= 200 + calls + 6 + after["most_in_flight"]
+
+
+def test_what_a_killed_gateway_had_borrowed_goes_back(tmp_path: Path) -> None:
+    """Each kill would leave less of a key's budget, until nothing can be sent that is not spent."""
+    key = keys.add("team", Allowed(budget=Budget(20.0, "day", "team")), keys.place())
+    config = tmp_path / "flatout.toml"
+    chat = {**CHAT, "max_tokens": 1_000}
+    with provider(latency=0.05) as at, httpx.Client(timeout=20, headers={"authorization": f"Bearer {key}"}) as http:
+        config.write_text(f'[prices."{at.split("/")[2]}/any"]\ninput = 1.0\noutput = 10.0\n')
+        options = ("--config", str(config), "--budget", "30/day:mine")
+        with command(at, *options) as (process, url):
+            for _ in range(3):
+                assert http.post(f"{url}/chat/completions", json=chat).status_code == 200
+            (caller,) = http.get(f"{url.removesuffix('/v1')}/status").json()["callers"]
+            time.sleep(1.5)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait(10)
+        assert [len(each.lent) for each in accounts(state_folder() / "budgets")] == [1, 1]
+        with command(at, *options):
+            found = [*accounts(state_folder() / "budgets")]
+    assert caller["spent"] > 0
+    assert [(each.scope, each.lent) for each in found] == [("mine", ()), ("team", ())]
+    assert all(caller["spent"] <= each.spent <= caller["spent"] + SPARE * each.usd for each in found)
 
 
 def test_a_batch_survives_a_kill() -> None:

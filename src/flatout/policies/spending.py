@@ -256,6 +256,11 @@ class Funds:
         """What is neither spent nor likely to be spent by what is in flight."""
         return self.amount - self.spent - self.reserved
 
+    @property
+    def spare(self) -> float:
+        """What is left even if all attempts in flight cost the most that they may; 0 or more."""
+        return max(0.0, self.amount - self.spent - self._most)
+
     def lacks(self, shape: Shape, most: float) -> float:
         """How much too little is left for an attempt with this worst case; 0 or less if it fits."""
         self._add_up()

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 from msgspec import Struct
 
-from flatout.budgets import lender
 from flatout.policies.pacing.gcra import Gcra
 from flatout.purse import Purse
 from flatout.values.budget import Budget
+
+from .loans import Loans
 
 MINUTE = 60.0
 
@@ -37,6 +38,9 @@ class Allowed(Struct, frozen=True, omit_defaults=True):
     weight: int = 1
 
 
+_ANYTHING = Allowed()
+
+
 class Caller:
     """One caller.
 
@@ -51,24 +55,20 @@ class Caller:
         hung_up: how many it did not wait for.
         inside: those that have left the gate, and have not ended.
         cost: US dollars known to be spent on it.
-        purse: holds its calls to its budget; None without one.
+        purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
     """
 
     __slots__ = ("_rate", "allowed", "calls", "cost", "failed", "hung_up", "inside", "name", "purse")
 
-    def __init__(self, name: str, allowed: Allowed) -> None:
+    def __init__(self, name: str, allowed: Allowed = _ANYTHING) -> None:
         self.name = name
         self.calls = self.failed = self.hung_up = self.inside = 0
         self.cost = 0.0
         self.purse: Purse | None = None
-        self.allowed = Allowed()
         self.allow(allowed)
 
     def allow(self, allowed: Allowed) -> None:
-        """Change what it may do."""
-        budget = allowed.budget
-        if budget != self.allowed.budget:
-            self.purse = None if budget is None else _purse(budget)
+        """Change what it may do, apart from its purse."""
         self.allowed = allowed
         self._rate: Gcra | None = None
 
@@ -91,9 +91,14 @@ class Caller:
 
 
 class Callers:
-    """All callers that have been seen."""
+    """All callers that have been seen.
 
-    def __init__(self) -> None:
+    Args:
+        loans: has the purses of those with a budget.
+    """
+
+    def __init__(self, loans: Loans) -> None:
+        self._loans = loans
         self._known: dict[str, Caller] = {}
 
     def __iter__(self) -> Iterator[Caller]:
@@ -110,11 +115,9 @@ class Callers:
         if caller is None:
             if allowed is None and len(self._known) >= MOST_UNKNOWN:
                 name = OTHERS
-            caller = self._known.setdefault(name, Caller(name, allowed or Allowed()))
-        elif allowed is not None and caller.allowed != allowed:
+            caller = self._known.setdefault(name, Caller(name))
+        if allowed is not None and caller.allowed != allowed:
+            if allowed.budget != caller.allowed.budget:
+                caller.purse = self._loans.purse(allowed.budget, instead=caller.purse)
             caller.allow(allowed)
         return caller
-
-
-def _purse(budget: Budget) -> Purse:
-    return Purse(budget, lender=lender(budget))

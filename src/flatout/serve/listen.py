@@ -15,7 +15,6 @@ from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError
 from flatout.serving.server import HttpServer
-from flatout.tasks.closing import close_all
 from flatout.values.secret import Secret
 
 from . import keys
@@ -26,6 +25,7 @@ from .counting import Counting
 from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
+from .loans import Loans
 from .models import Models
 from .offered import Offered
 from .site import Page, Site
@@ -86,7 +86,8 @@ class Gateway:
     def __init__(self, client: Client, asked: Asked, keyring: keys.Keyring) -> None:
         engine = client.engine
         self.gate = Gate()
-        self.callers = Callers()
+        self.loans = Loans(client.purse)
+        self.callers = Callers(self.loans)
         self.models = Models(engine.targets, engine.config, asked.models)
         self.keyring = keyring
         self.status = Status(client, self.gate, self.callers)
@@ -125,10 +126,6 @@ class Gateway:
             with suppress(ConfigError):  # while somebody edits it, the keys of before hold
                 await asyncio.to_thread(self.keyring.look)
 
-    async def close(self) -> None:
-        """Give back what callers' budgets have borrowed."""
-        await close_all(*(each.purse.close for each in self.callers if each.purse is not None))
-
 
 @asynccontextmanager
 async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
@@ -158,12 +155,12 @@ async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
             exported = await stack.enter_async_context(exporting(client, asked.otlp, text=asked.metrics))
             gateway.status.more = exported.text
         if asked.store is not None:
-            await stack.enter_async_context(_recorded(client, asked.store))
-        stack.push_async_callback(gateway.close)
+            await gateway.loans.keep_in(await stack.enter_async_context(_recorded(client, asked.store)))
+        stack.push_async_callback(gateway.loans.close)
         await gateway.batches.open()
         stack.push_async_callback(gateway.batches.close)
-        follows = asyncio.create_task(gateway.follow_keys())
-        stack.push_async_callback(_end, follows)
+        for beside in (gateway.follow_keys, gateway.loans.tend):
+            stack.push_async_callback(_end, asyncio.create_task(beside()))
         port = await server.listen(asked.host, asked.port)
         stack.push_async_callback(server.close, asked.grace)
         host = f"[{asked.host}]" if ":" in asked.host else asked.host
@@ -190,12 +187,12 @@ def check_reach(asked: Asked, keyring: keys.Keyring) -> None:
 
 
 @asynccontextmanager
-async def _recorded(client: Any, place: str) -> AsyncIterator[None]:
-    """A block in which the course of a client is recorded in a run file, without any call."""
+async def _recorded(client: Any, place: str) -> AsyncIterator[RunFile]:
+    """A block in which the course of a client is recorded in a run file, without any call; gives the file."""
     store: RunFile = await opened(place, JOB)
     try:
         async with recorded(client, store):
-            yield
+            yield store
     finally:
         store.mark("finished")
         await store.close()

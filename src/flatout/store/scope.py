@@ -98,6 +98,11 @@ class Scope:
         async with self._turn:
             return await asyncio.to_thread(self._take_over, usd, at)
 
+    async def give_back(self, usd: float) -> None:
+        """See `flatout.purse.Lender`."""
+        async with self._turn:
+            await asyncio.to_thread(self._give_back, usd)
+
     async def close(self, used: float) -> None:
         """See `flatout.purse.Lender`. A scope that lent nothing does not touch its file."""
         if not self._period:
@@ -173,6 +178,14 @@ class Scope:
         self._period = period
         self._borrowed += usd
         return True
+
+    def _give_back(self, usd: float) -> None:
+        try:
+            with closing(self._opened()) as file:
+                file.execute(_SQL["lend"], (self._period, self._process, -usd))
+        except sqlite3.Error as error:
+            raise self._unusable(error) from None
+        self._borrowed -= usd
 
     def _settle(self, used: float) -> None:
         """Give back what is not used, and keep what is used in one row for all processes."""

@@ -83,7 +83,7 @@ class World:
                     return await main(self)
                 finally:
                     await self.gateway.batches.close()
-                    await self.gateway.close()
+                    await self.gateway.loans.close()
 
         return run_virtual(body())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 import pytest
 
 from flatout.cli import main as command
+from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.serve import keys
 from flatout.serve.callers import Allowed
 from flatout.serve.listen import Asked, check_reach
+from flatout.serve.loans import LOOK
+from flatout.store.scope import Scope
+from flatout.store.scopes import accounts
 from flatout.values.budget import Budget
 
 from .gateways import CHAT, PATHS, Got, World
@@ -97,6 +102,28 @@ def test_a_keys_budget_holds(file: Path):
     assert others.status == 200
     callers = {each.name: each for each in world.gateway.callers}
     assert 0 < callers["team-a"].cost <= 0.0005
+
+
+def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path):
+    """Each change of a key's budget would leave money lent to nobody."""
+    budget = Budget(10.0, "day", "old")
+
+    async def main(world: World) -> tuple[float, float]:
+        tends = asyncio.create_task(world.gateway.loans.tend())
+        caller = world.gateway.callers.of("team-a", Allowed(budget=budget))
+        assert caller.purse is not None
+        purse, held = caller.purse, await caller.purse.reserve("kind", 1.0)
+        world.gateway.callers.of("team-a", Allowed(budget=Budget(5.0, "day", "new")))
+        await asyncio.sleep(LOOK + 0.5)
+        meanwhile = Scope(budget, state_folder() / "budgets").left()
+        purse.pay(0.25)
+        purse.release(held, 0.25)
+        await asyncio.sleep(LOOK)
+        tends.cancel()
+        return meanwhile, Scope(budget, state_folder() / "budgets").left()
+
+    assert World(keys=file).run(main) == (pytest.approx(9.0), pytest.approx(9.75))
+    assert [each.lent for each in accounts(state_folder() / "budgets")] == [()]
 
 
 def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):

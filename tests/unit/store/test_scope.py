@@ -193,6 +193,30 @@ def test_however_many_processes_spend_and_are_killed_the_budget_is_kept(tmp_path
     assert billed[0] <= usd * (1 + OVER)
 
 
+def test_what_is_borrowed_and_not_needed_goes_back(home: Path):
+    """A gateway that is killed would have its loan for ever, and others could not spend it."""
+    purse = Purse(Budget(10, "day", "team"), lender=scope(home))
+
+    async def main() -> None:
+        held, other = await purse.reserve("kind", 0.05), await purse.reserve("kind", 0.03)
+        purse.pay(0.001)
+        purse.release(held, 0.001)
+        await purse.give_back()
+        assert scope(home).left() == pytest.approx(10 - 0.001 - 0.03)
+        standing = purse.standing()
+        assert standing is not None and standing.left == pytest.approx(10 - 0.001 - 0.03)
+        purse.pay(0.002)
+        purse.release(other, 0.002)
+        assert purse.idle
+        await purse.give_back()
+        assert scope(home).left() == pytest.approx(10 - 0.003)
+        purse.release(await purse.reserve("kind", 0.05), None)
+        await purse.close()
+
+    run_virtual(main())
+    assert scope(home).left() == pytest.approx(10 - 0.003)
+
+
 def test_a_file_that_is_none_is_told(home: Path):
     """A damaged file would end the run with a traceback, or the budget not be kept."""
     lend(scope(home), 1.0)

@@ -1,0 +1,129 @@
+"""What the gateway has borrowed from budgets that processes share: for its keys, and for itself.
+
+A gateway lives long and never notes its calls. So it keeps its loans small: what is surely not needed goes back each
+second. Its run file has the loans' names. If it is killed, the next gateway on that file settles them: what they still
+hold counts as spent, which is what was spent and the most that the calls in flight could cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from msgspec import Struct, ValidationError, convert, to_builtins
+
+from flatout.config.folders import state_folder
+from flatout.errors import ConfigError
+from flatout.purse import Purse
+from flatout.tasks.closing import close_all
+from flatout.values.budget import Budget
+
+if TYPE_CHECKING:
+    from flatout.store import RunFile
+
+FACT = "loans"
+"""The fact of the run file that has their names."""
+
+LOOK = 1.0
+"""Seconds between two looks at what can go back."""
+
+_log = logging.getLogger("flatout")
+
+
+class Loan(Struct, frozen=True):
+    """The name of one loan.
+
+    Attributes:
+        borrower: the name.
+        budget: the budget from which it is.
+    """
+
+    borrower: str
+    budget: Budget
+
+
+class Loans:
+    """The purses of a gateway.
+
+    Args:
+        own: the purse of the gateway itself.
+    """
+
+    def __init__(self, own: Purse) -> None:
+        self._own = own
+        self._used: list[Purse] = []
+        self._left: list[Purse] = []  # calls that began before may hold some of their money
+        self._store: RunFile | None = None
+
+    def purse(self, budget: Budget | None, instead: Purse | None) -> Purse | None:
+        """A purse for a key's budget; None if it has none.
+
+        Args:
+            budget: the budget.
+            instead: the purse that the key had until now. It is closed when no call holds any of its money.
+        """
+        if instead is not None:
+            self._used.remove(instead)
+            self._left.append(instead)
+        purse = None if budget is None else _purse(budget)
+        if purse is not None:
+            self._used.append(purse)
+        self._note()
+        return purse
+
+    async def keep_in(self, store: RunFile) -> None:
+        """Keep the names in a run file, and settle the loans of an earlier process that was killed.
+
+        Raises:
+            ConfigError: a budget cannot be used.
+        """
+        with suppress(ValidationError):  # the file of another flatout
+            for loan in convert(store.fact(FACT) or [], list[Loan]):
+                await asyncio.to_thread(_settle, loan)
+        self._store = store
+        self._note()
+
+    async def tend(self) -> None:
+        """Give back what is not needed, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            try:
+                for purse in (self._own, *self._used):
+                    await purse.give_back()
+                for purse in [each for each in self._left if each.idle]:
+                    await purse.close()
+                    self._left.remove(purse)
+                    self._note()
+            except ConfigError as error:  # the disk is full, say: it is tried again
+                _log.warning("the loan of a budget cannot be given back: %s", error)
+
+    async def close(self) -> None:
+        """Give back all that the keys' budgets have lent and nobody has spent. The gateway's client closes its own."""
+        await close_all(*(each.close for each in (*self._used, *self._left)))
+
+    def _note(self) -> None:
+        """Note the names, before anything is borrowed under them."""
+        if self._store is not None:
+            self._store.set_fact(FACT, to_builtins(list(_names((self._own, *self._used, *self._left)))))
+
+
+def _names(purses: Iterable[Purse]) -> Iterator[Loan]:
+    for purse in purses:
+        if purse.borrower is not None and purse.budget is not None:
+            yield Loan(purse.borrower, purse.budget)
+
+
+def _purse(budget: Budget) -> Purse:
+    from flatout.store.scope import Scope  # loads SQLite
+
+    return Purse(budget, lender=Scope(budget, state_folder() / "budgets"))
+
+
+def _settle(loan: Loan) -> None:
+    from flatout.store.scope import Scope
+
+    Scope(loan.budget, state_folder() / "budgets").take_back(loan.borrower, math.inf)
