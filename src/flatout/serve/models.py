@@ -12,6 +12,9 @@ from flatout.providers.targets import Targets
 
 _MOST_KNOWN = 4_096
 
+LONGEST = 200
+"""Most characters of a name that is looked for: it is compared with those of all models."""
+
 _FAMILIES = (
     ("claude", "anthropic"),
     ("gemini", "gemini"),
@@ -47,6 +50,7 @@ class Models:
             named += [model for model in (targets.model, *config.limits, *listed) if model and "/" in model]
         self._names = dict.fromkeys(named)
         self._found: dict[str, str] = {}
+        self._missing: dict[str, str] = {}  # why a name means nothing
         for name in self._names:
             self._found.setdefault(name, name)
         for name in self._names:
@@ -70,11 +74,19 @@ class Models:
         """
         if not name and len(self._names) == 1:
             return next(iter(self._names))
-        found = self._found.get(name)
-        if found is None:
-            if len(self._found) >= _MOST_KNOWN:
-                self._found = dict(self._served)
+        if (found := self._found.get(name)) is not None:
+            return found
+        if len(name) > LONGEST:
+            raise UnknownModel(f"a model's name has at most {LONGEST} characters, not {len(name):,}")
+        if (why := self._missing.get(name)) is not None:
+            raise UnknownModel(why)
+        if len(self._found) + len(self._missing) >= _MOST_KNOWN:
+            self._found, self._missing = dict(self._served), {}
+        try:
             found = self._found[name] = self._other(name)
+        except UnknownModel as unknown:
+            self._missing[name] = str(unknown)
+            raise
         return found
 
     def _other(self, name: str) -> str:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT = 600.0  # seconds until a list is asked for again
 
+FAILED = 15.0  # the same, of a provider that did not tell its own
+
 PATIENCE = 5.0
 """Seconds in which a provider must tell its models."""
 
@@ -50,28 +52,24 @@ class Offered:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._found = Found([], {})
-        self._until = 0.0
+        self._told: dict[str, tuple[list[str] | str, float]] = {}  # by the prefix, and until when that is kept
         self._asking = asyncio.Lock()
 
     async def all(self) -> Found:
         """All models, as the providers told them lately."""
-        async with self._asking:
-            now = asyncio.get_running_loop().time()
-            if now >= self._until:
-                self._found = await self._asked()
-                self._until = now + KEPT
-        return self._found
-
-    async def _asked(self) -> Found:
         endpoints = dict(self._endpoints())
-        told = await asyncio.gather(*(self._told(prefix, each) for prefix, each in endpoints.items()))
-        missing = {
-            endpoint.name: each
-            for endpoint, each in zip(endpoints.values(), told, strict=True)
-            if isinstance(each, str)
-        }
-        return Found([name for each in told if isinstance(each, list) for name in each], missing)
+        async with self._asking:
+            await asyncio.gather(*(self._look(prefix, each) for prefix, each in endpoints.items()))
+        told = [(endpoint.name, self._told[prefix][0]) for prefix, endpoint in endpoints.items()]
+        names = [name for _, each in told if isinstance(each, list) for name in each]
+        return Found(names, {provider: each for provider, each in told if isinstance(each, str)})
+
+    async def _look(self, prefix: str, endpoint: Endpoint) -> None:
+        """Ask a provider, unless what it told is still good."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._told.get(prefix, ("", 0.0))[1]:
+            told = await self._asked(prefix, endpoint)
+            self._told[prefix] = told, now + (FAILED if isinstance(told, str) else KEPT)
 
     def _endpoints(self) -> Iterator[tuple[str, Endpoint]]:
         """The endpoints that can be asked, by what stands before their models' names.
@@ -91,7 +89,7 @@ class Offered:
                 seen.add(endpoint.base_url)
                 yield f"{name}/", endpoint
 
-    async def _told(self, prefix: str, endpoint: Endpoint) -> list[str] | str:
+    async def _asked(self, prefix: str, endpoint: Endpoint) -> list[str] | str:
         """The models of one provider; or why it does not tell them."""
         try:
             request = _request(endpoint)

@@ -83,6 +83,21 @@ def test_parallel_tool_calls_and_their_results_reach_the_other_format() -> None:
     assert back[1:] == turns[1:]
 
 
+def test_a_tool_that_failed_is_said_to_have_failed() -> None:
+    """A model would take the words of an error for what it has asked for."""
+    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    contents = ["no such file", [{"type": "text", "text": "no such file"}], None, [picture]]
+    results = [
+        {"type": "tool_result", "tool_use_id": f"t{n}", "content": content, "is_error": True}
+        for n, content in enumerate(contents)
+    ]
+    turns = [*TEXT, {"role": "assistant", "content": USES}, {"role": "user", "content": results}]
+    told = [each["content"] for each in sent("anthropic", {**MESSAGES, "messages": turns}, OPENAI)["messages"][2:]]
+    assert told[:3] == ["Error: no such file", "Error: no such file", "Error: "]
+    assert [part["type"] for part in told[3]] == ["text", "image_url"]
+    assert told[3][0]["text"] == "Error: "
+
+
 def test_calls_made_at_once_stay_one_turn_when_reasoning_stands_between() -> None:
     """The target would refuse a call whose result does not follow at once."""
     calls = [{"type": "function_call", "call_id": f"t{n}", "name": "look", "arguments": "{}"} for n in (1, 2)]
@@ -175,6 +190,50 @@ def test_a_routes_fallback_is_asked_when_the_model_declines(dialect: str) -> Non
 
     assert text(declines, agrees) == "ham"
     assert text(declines, message([{"type": "text", "text": "No"}], "refusal")) == "No"
+
+
+ANTHROPIC_DECLINES: Any = [
+    event({"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}),
+    event({"type": "message_delta", "delta": {"stop_reason": "refusal"}, "usage": {"output_tokens": 3}}),
+    event({"type": "message_stop"}),
+]
+SAYS_HAM: Any = [
+    event({"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}),
+    event({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+    event({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ham"}}),
+    event({"type": "content_block_stop", "index": 0}),
+    event({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}}),
+    event({"type": "message_stop"}),
+]
+
+
+@pytest.mark.parametrize(("dialect", "data"), [("openai", CHAT), ("anthropic", MESSAGES)])
+def test_a_routes_fallback_streams_if_the_model_declines_before_it_has_said_anything(
+    dialect: str, data: dict[str, Any]
+) -> None:
+    """A program that streams would get a refusal, though its route names a model for that."""
+    route = {"careful": {"targets": [OPENAI], "fallback": {"refusal": ANTHROPIC}}}
+
+    def told(*answers: Any) -> tuple[int, bytes]:
+        server = Server(*answers)
+        asked = call(dialect, {**data, "stream": True}, "careful")
+        return run(server, lambda client: answered(client, asked), routes=route), len(server.requests)
+
+    for declines in (chunks({"role": "assistant"}, finish="content_filter"), chunks({"refusal": "No."})):
+        got, requests = told(declines, SAYS_HAM)
+        assert requests == 2
+        assert b"ham" in got.body
+        assert b"No." not in got.body
+    got, requests = told(chunks({"role": "assistant"}, finish="content_filter"), ANTHROPIC_DECLINES)
+    assert (got.status, requests) == (200, 2)
+    last = events(got.body)[-1] if dialect == "openai" else events(got.body)[-2]["delta"]
+    assert (last["choices"][0]["finish_reason"] if dialect == "openai" else last["stop_reason"]) in (
+        "content_filter",
+        "refusal",
+    )
+    got, requests = told(chunks({"content": "So"}, finish="content_filter"), SAYS_HAM)
+    assert requests == 1
+    assert b"So" in got.body
 
 
 def test_ends_are_told_in_the_words_of_the_format() -> None:

@@ -131,6 +131,47 @@ def test_a_provider_that_does_not_list_its_models_is_named():
     assert got["missing"] == {"openai": "it answered 401"}
 
 
+def test_a_provider_that_did_not_list_its_models_is_soon_asked_again():
+    """After a moment's outage its models would be missing for ten minutes."""
+    seen: list[str] = []
+
+    def once_down(request: Request) -> Response:
+        seen.append(request.url.split("/")[2])
+        return told({}, 500) if seen == ["api.openai.com"] else lists(request)
+
+    world, _ = scripted(once_down)
+
+    async def main(world: World) -> list[Any]:
+        found = []
+        for _ in range(3):
+            found.append((await world.get("/v1/models")).data)
+            await asyncio.sleep(10.0)
+        return found
+
+    first, second, third = world.run(main)
+    assert first == second
+    assert "missing" in first
+    assert "missing" not in third
+    assert {each["id"] for each in third["data"]} >= {"openai/gpt-5-mini", "anthropic/claude-haiku-4-5"}
+    assert sorted(seen) == ["api.anthropic.com", "api.openai.com", "api.openai.com"]
+
+
+def test_a_name_that_means_no_model_is_looked_for_once(monkeypatch: pytest.MonkeyPatch):
+    """Clients with a wrong name, or a very long one, would hold up all others."""
+    looked: list[str] = []
+    monkeypatch.setattr("flatout.serve.models.get_close_matches", lambda name, *_, **__: looked.append(name) or [])
+
+    async def main(world: World) -> list[Any]:
+        names = ["gpd-5", "gpd-5", "x" * 1_000_000]
+        return [await world.ask(PATHS["openai"], {**CHAT, "model": name}) for name in names]
+
+    first, again, long = World().run(main)
+    assert [got.status for got in (first, again, long)] == [404, 404, 404]
+    assert first.body == again.body
+    assert looked == ["gpd-5"]
+    assert len(long.body) < 1_000
+
+
 def test_only_named_models_are_listed_where_some_are_named():
     """Clients would choose models that are not served."""
     world, seen = scripted(lists, models=("openai/gpt-5-mini",))

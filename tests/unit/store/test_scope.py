@@ -204,7 +204,8 @@ def test_what_is_borrowed_and_not_needed_goes_back(home: Path):
         await purse.give_back()
         assert scope(home).left() == pytest.approx(10 - 0.001 - 0.03)
         standing = purse.standing()
-        assert standing is not None and standing.left == pytest.approx(10 - 0.001 - 0.03)
+        assert standing is not None
+        assert standing.left == pytest.approx(10 - 0.001 - 0.03)
         purse.pay(0.002)
         purse.release(other, 0.002)
         assert purse.idle

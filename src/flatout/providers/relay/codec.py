@@ -212,6 +212,7 @@ class _Relaying:
     def __init__(self, inner: StreamDecoder, wire: Wire) -> None:
         self._inner = inner
         self._wire = wire
+        self._shown = False  # whether the program has some of the answer
 
     @property
     def broken(self) -> bool:
@@ -221,12 +222,29 @@ class _Relaying:
     def complete(self) -> bool:
         return self._inner.complete
 
-    def _read(self) -> Reply:
-        """The model's answer, whatever it is."""
+    def reply(self) -> Reply:
+        """The model's answer, whatever it is; its ``body`` is what the program lacks of it.
+
+        Raises:
+            CallError: it did not arrive whole.
+            Refused, ContentFiltered: the model declined, and another one may be asked: nothing was shown yet; see
+                `RelayCodec.decode`.
+        """
         try:
-            return self._inner.reply()
+            reply = self._inner.reply()
+        except (Refused, ContentFiltered) as error:
+            reply = self._ended(answered(error, self._wire))
+            if not self._shown:
+                error.reply = reply
+                raise
+            return reply
         except CallError as error:
-            return answered(error, self._wire)
+            reply = answered(error, self._wire)
+        return self._ended(reply)
+
+    def _ended(self, reply: Reply) -> Reply:
+        """The reply with what the program lacks of it."""
+        raise NotImplementedError
 
 
 class _AsItIs(_Relaying):
@@ -244,11 +262,11 @@ class _AsItIs(_Relaying):
         self._held += data
         if not spoken and len(self._held) < HELD and _SPEAKS.search(self._held, begin) is None:
             return []
-        held, self._held = bytes(self._held), None
+        held, self._held, self._shown = bytes(self._held), None, True
         return [held]
 
-    def reply(self) -> Reply:
-        return replace(self._read(), body=bytes(self._held or b""))
+    def _ended(self, reply: Reply) -> Reply:
+        return replace(reply, body=bytes(self._held or b""))
 
 
 class _Translated(_Relaying):
@@ -259,8 +277,9 @@ class _Translated(_Relaying):
         self._writer = writer
 
     def feed(self, data: bytes) -> list[Any]:
-        return [self._writer.text(text) for text in self._inner.feed(data)]
+        pieces = [self._writer.text(text) for text in self._inner.feed(data)]
+        self._shown = self._shown or bool(pieces)
+        return pieces
 
-    def reply(self) -> Reply:
-        reply = self._read()
+    def _ended(self, reply: Reply) -> Reply:
         return replace(reply, body=self._writer.end(reply))

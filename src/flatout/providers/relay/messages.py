@@ -34,6 +34,9 @@ _ONLY_THEIRS = frozenset({"thinking", "redacted_thinking"})
 _SOURCES = frozenset({"text", "content", "file", "url", "base64"})
 """Where images and documents come from that other formats take too; but not with citations, which only this one has."""
 
+_FAULT = "Error: "
+"""What the result of a tool that failed begins with."""
+
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 
@@ -113,7 +116,7 @@ def _turns(message: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield {
                 "role": "tool",
                 "tool_call_id": block.get("tool_use_id"),
-                "content": _result(block.get("content")),
+                "content": _result(block),
             }
     calls = [_asked(block) for block in blocks if block.get("type") == "tool_use"]
     parts = [part for block in blocks if (part := _part(block)) is not None]
@@ -172,11 +175,16 @@ def _choice(choice: dict[str, Any]) -> Any:
     return _CHOICES.get(str(kind), kind)
 
 
-def _result(content: Any) -> Any:
-    """The content of a tool's result: a text, or parts if there is more in it."""
-    if all(block.get("type") == "text" for block in as_dicts(content)):
-        return _text_of(content) or ""
-    return [part for block in as_dicts(content) if (part := _part(block)) is not None]
+def _result(block: dict[str, Any]) -> Any:
+    """The content of a tool's result: a text, or parts if there is more in it.
+
+    Other formats have no mark for a tool that failed, so the content says it.
+    """
+    content, fault = block.get("content"), _FAULT if block.get("is_error") else ""
+    if all(part.get("type") == "text" for part in as_dicts(content)):
+        return f"{fault}{_text_of(content) or ''}"
+    parts = [part for each in as_dicts(content) if (part := _part(each)) is not None]
+    return [{"type": "text", "text": fault}, *parts] if fault else parts
 
 
 def _text_of(content: Any) -> str | None:
