@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,11 @@ class Control:
 
     Args:
         name: the name under which ``flatout ctl`` finds it: a path, with or without its suffix ``.ctl``.
+        commands: makes what carries out the requests, for a client and its name.
     """
 
-    def __init__(self, name: str | os.PathLike[str]) -> None:
+    def __init__(self, name: str | os.PathLike[str], commands: Callable[[Steering, str], Commands] = Commands) -> None:
+        self._commands = commands
         self._name = Path(os.fspath(name).removesuffix(place.SUFFIX))
         self._open = AsyncExitStack()
 
@@ -37,7 +40,7 @@ class Control:
         """
         if await asyncio.to_thread(self._is_taken):
             raise ConfigError(f"another program is steered as {self._name}: give control another path")
-        commands = Commands(client, str(self._name))
+        commands = self._commands(client, str(self._name))
         where = await self._open.enter_async_context(served(partial(place.places, self._name), commands))
         if where is None:
             raise ConfigError(f"there can be no socket for {self._name}: give control a path that you may write")

@@ -178,7 +178,7 @@ class Purse:
             ConfigError: there is no budget, or processes share it.
         """
         if self.budget is None:
-            raise ConfigError("the run has no budget that could be changed: it begins with --budget")
+            raise ConfigError("there is no budget that could be changed: begin with --budget")
         if self.budget.shared is not None:
             raise ConfigError(f"processes share the budget of {self.budget}: change it with flatout budget set")
         self.budget = Allowed(usd)

@@ -72,8 +72,8 @@ def ctl(
 ) -> int:
     """Steer a run while it goes: change its limits, pause it, skip a row, stop it.
 
-    It works on a run of this machine that is under way, by a socket that only you may use; and on a program whose
-    client was made with control=PATH: name that path.
+    It works on a run of this machine that is under way, by a socket that only you may use; on a gateway, by its run
+    file; and on a program whose client was made with control=PATH: name that path.
     """
     from flatout.control.place import SUFFIX
 
@@ -155,13 +155,16 @@ def _why_not(run_file: Path, command: str) -> tuple[str, bool]:
     """Why a run cannot be steered now, and what to do instead; and whether it may be in a moment."""
     from flatout.runs.job import REACH
     from flatout.store import RunNotBegun, RunReader
+    from flatout.store.gateway import JOB
 
     not_yet = f"there is no run of {run_file} yet"
     if not run_file.exists():
         return not_yet, True
     try:
         with RunReader.open(run_file) as reader:
-            again, holder = reader.info().command, reader.holder()
+            again, holder, job = reader.info().command, reader.holder(), reader.info().job
+            if holder is None and job == JOB:
+                return f"the gateway of {run_file} does not serve: flatout serve starts it", False
             if holder is None:
                 return _is_over(run_file, command, again), False
             if again is None:
@@ -246,6 +249,8 @@ def _said(command: str, run: str, answer: dict[str, Any]) -> str:
     if command in ("stop", "drain"):
         if answer.get("batches"):
             return _leaving(run, answer)
+        if (grace := answer.get("grace")) is not None:
+            return f"{answer['state']}: {flying} may finish, for {grace:g} s at most; flatout serve starts it again"
         if answer.get("dropped"):
             return f"{answer['state']}: {flying} dropped, perhaps paid for; give the run's command again to continue it"
         long = ", however long they take" if answer["state"] == "draining" else ""

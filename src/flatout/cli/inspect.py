@@ -16,6 +16,7 @@ from .terminal import Fact, clean, lay_out, say, show, show_json
 if TYPE_CHECKING:
     from flatout.look.batches import BatchCounts
     from flatout.look.facts import Facts, PerhapsPaid
+    from flatout.store.gateway import Served
     from flatout.values.budget import Standing
 
 _MOST = 3
@@ -146,6 +147,8 @@ def _delimiter(given: str, output: str, format: str | None) -> str:
 
 def describe(facts: Facts) -> list[Fact]:
     """The facts as labelled lines."""
+    if facts.gateway is not None:
+        return _gateway(facts.gateway)
     from flatout.progress._counters import Failure
 
     from .summary import by_class
@@ -173,6 +176,15 @@ def describe(facts: Facts) -> list[Fact]:
     return lines
 
 
+def _gateway(served: Served) -> list[Fact]:
+    from flatout.look import gateway
+
+    callers: list[Fact] = [
+        ("" if place else "callers", clean(line, _WHY)) for place, line in enumerate(gateway.callers(served))
+    ]
+    return [("served", gateway.calls(served)), *callers, ("cost", gateway.cost(served))]
+
+
 def _batches(facts: BatchCounts | None) -> list[Fact]:
     if facts is None:
         return []
@@ -182,6 +194,11 @@ def _batches(facts: BatchCounts | None) -> list[Fact]:
 
 
 def _state(facts: Facts) -> str:
+    if facts.gateway is not None and facts.state != "broken off":
+        from flatout.look.gateway import STATES
+
+        state = STATES.get(facts.state, facts.state)
+        return f"{state} ({facts.writer})" if facts.writer else state
     if facts.writer:
         return f"running ({facts.writer}){facts.ending}"
     if facts.state == "broken off":

@@ -143,7 +143,7 @@ def _serve(made_with: dict[str, Any], asked: Asked, verbose: int) -> None:
         Path(asked.store).absolute().parent.mkdir(parents=True, exist_ok=True)
     with logs.shown(verbose, targets=True), asyncio.Runner(loop_factory=loop_factory()) as loop:
         try:
-            loop.run(_until_signalled(Client(**made_with, control=asked.store), asked))
+            loop.run(_until_signalled(Client(**made_with), asked))
         except OSError as error:
             why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
             raise ConfigError(f"cannot listen at {asked.host}:{asked.port}: {why}; try another --port") from None
@@ -159,7 +159,7 @@ async def _until_signalled(client: Any, asked: Asked) -> None:
     for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(ending) is not signal.SIG_IGN:
             asyncio.get_running_loop().add_signal_handler(ending, stopped.set)
-    async with client, served(client, asked) as url:
+    async with client, served(client, asked, stopped.set) as url:
         say(f"flatout: serves {', '.join(map(clean, asked.models)) or 'any model'} at {url} until Ctrl-C")
         say(f"  OPENAI_BASE_URL={url} ANTHROPIC_BASE_URL={url.removesuffix('/v1')}")
         say(f"  flatout watch {clean(asked.store or '')}")

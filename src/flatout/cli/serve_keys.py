@@ -72,6 +72,8 @@ def add(
     made = keys.add(name, allowed, keys.place())
     show(made)
     say(f"flatout: the key of {clean(name)} is shown this once. Clients send it as their API key.")
+    if allowed.budget is not None:
+        say("flatout: calls whose price is not known are refused under a budget; flatout serve names such models")
     return 0
 
 

@@ -15,6 +15,7 @@ from flatout.progress._counters import COST, PROMPT_CACHE, SKIPPED, PromptCacheU
 from flatout.runs.job import AGAIN, BUDGET, CANCELLED, WORKERS
 from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
 from flatout.store.course import Stretch
+from flatout.store.gateway import JOB, Served, served_by
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN, AskedAgain
 from flatout.text import figures
@@ -100,6 +101,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         lane: how the rows are asked: ``live``, ``flex``, ``batch`` or ``auto``.
         batches: the batches; None if there never was one.
         targets: what each target of a route did, by its name.
+        gateway: what a gateway did, whose calls then count as rows; None for a run.
         errors: failures by class, most frequent first.
         retried: the most frequent reason for a retry; None if there was none lately.
         unsettled: what a process that died may have paid for.
@@ -134,6 +136,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     lane: str | None = None
     batches: BatchCounts | None = None
     targets: dict[str, Share] = {}
+    gateway: Served | None = None
     errors: list[FailedClass] = []
     retried: Reason | None = None
     unsettled: PerhapsPaid = PerhapsPaid()
@@ -198,6 +201,8 @@ def renewed(facts: Facts, reader: RunReader) -> Facts:
     waits = facts.batches is not None and facts.batches.open > 0
     left = None if info.total is None else max(0, info.total - facts.finished)
     rate = facts.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
+    if info.job == JOB:
+        facts = _of_gateway(facts, served_by(reader))
     return structs.replace(
         facts,
         state=_state(info, reader.fact(CANCELLED), running=holder is not None, waits=waits),
@@ -213,6 +218,18 @@ def renewed(facts: Facts, reader: RunReader) -> Facts:
         created_at=info.created_at,
         opened_at=info.opened_at,
         ended_at=info.ended_at,
+    )
+
+
+def _of_gateway(facts: Facts, served: Served) -> Facts:
+    return structs.replace(
+        facts,
+        gateway=served,
+        finished=served.answered + served.failed,
+        answered=served.answered,
+        failed=served.failed,
+        cost=served.spent,
+        unknown_costs=served.unpriced,
     )
 
 

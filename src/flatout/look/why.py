@@ -20,6 +20,7 @@ from .batches import waiting
 from .changes import changed_at, paused_since
 from .course import Course, latency, rates
 from .facts import Facts, retried, workers_of
+from .gateway import held
 from .held import BUSY, by_you, sentence
 from .view import MOSTLY, RECENT, View, When, clock, recent
 
@@ -53,7 +54,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     Attributes:
         cause: a key of `flatout.store.course.CAUSES`, or ``stopped``, ``down``, ``paused``, ``retries``, ``provider``,
-            ``computer``, ``batch``, ``crowded``, ``capped``, ``deadline``, ``money``, ``workers``.
+            ``computer``, ``batch``, ``crowded``, ``capped``, ``deadline``, ``money``, ``workers``, ``caller``.
         target: whose; None for the whole run.
         since: since when; Unix time; None if unknown, or of a run that is over.
         used: how much of the limit is used, 0 to 1; None if there is none, or if it is unknown.
@@ -111,6 +112,8 @@ def findings(course: Course, facts: Facts, now: float, took: tuple[float, float]
     whole = [*_unanswered(facts), *_whole(course.happenings), *_workers(course, facts)]
     if len(course.targets) > 1:
         found = [_named(each) for each in found]
+    if facts.gateway is not None and facts.running:
+        found = [Finding(cause="caller", text=text) for text in held(facts.gateway)] + found
     if any(view.rates.answered and view.target not in troubles for view in views):
         return [*found, *blocked, *whole]  # a target of its route is at work
     return [*blocked, *found, *whole]

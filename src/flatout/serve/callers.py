@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from msgspec import Struct
@@ -55,14 +56,15 @@ class Caller:
         hung_up: how many it did not wait for.
         inside: those that have left the gate, and have not ended.
         cost: US dollars known to be spent on it.
+        unpriced: calls of unknown cost.
         purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
     """
 
-    __slots__ = ("_rate", "allowed", "calls", "cost", "failed", "hung_up", "inside", "name", "purse")
+    __slots__ = ("_rate", "allowed", "calls", "cost", "failed", "hung_up", "inside", "name", "purse", "unpriced")
 
     def __init__(self, name: str, allowed: Allowed = _ANYTHING) -> None:
         self.name = name
-        self.calls = self.failed = self.hung_up = self.inside = 0
+        self.calls = self.failed = self.hung_up = self.inside = self.unpriced = 0
         self.cost = 0.0
         self.purse: Purse | None = None
         self.allow(allowed)
@@ -76,12 +78,17 @@ class Caller:
         """When its next call may go; infinity while it has as many at once as it may have."""
         allowed = self.allowed
         if allowed.concurrency is not None and self.inside >= allowed.concurrency:
-            return float("inf")
+            return math.inf
         if allowed.rpm is None:
             return now
         if self._rate is None:
             self._rate = Gcra(allowed.rpm / MINUTE, max(1.0, MINUTE / allowed.rpm), now - MINUTE)
         return self._rate.ready_at(1.0)
+
+    def holds(self, now: float) -> str:
+        """The limit of its own that lets no more calls go now: ``rpm``, ``concurrency``; "" for none."""
+        ready = self.ready_at(now)
+        return "" if ready <= now else "rpm" if math.isfinite(ready) else "concurrency"
 
     def goes(self, now: float) -> None:
         """One of its calls goes."""

@@ -39,8 +39,8 @@ _OWN = frozenset(
 """Headers of a provider's answer that mean its connection, or its customer."""
 
 _UNPRICED = (
-    "not sent: the price of {model} is not known, so the budget of this key cannot be kept; "
-    "whoever runs the gateway can give it in flatout.toml under [prices], 0 for a server of their own"
+    "not sent: the price of {name} is not known, so the budget of this key cannot be kept; "
+    'whoever runs the gateway can give it in flatout.toml under [prices."{name}"], 0 for a server of their own'
 )
 """To a client, which cannot set options of flatout."""
 
@@ -172,7 +172,8 @@ class Calls:
         try:
             worst = max(purse.worst_case(target, call, prices) for target in targets)
         except ConfigError:
-            raise BudgetExceeded(_UNPRICED.format(model=call.model)) from None
+            name = next((each.name for each in targets if prices.worst_case(each, 0, 0) is None), call.model)
+            raise BudgetExceeded(_UNPRICED.format(name=name)) from None
         money = Money(purse, (call.model, call.max_tokens), worst)
         await money.wait()
         try:
@@ -204,7 +205,9 @@ class Calls:
 
 
 def _left(place: Place, caller: Caller, journey: Journey) -> None:
-    caller.cost += journey.account.cost or 0.0
+    account = journey.account
+    caller.cost += account.cost or 0.0
+    caller.unpriced += account.cost is None
     place.leave()
 
 

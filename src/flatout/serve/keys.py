@@ -123,6 +123,11 @@ class Keyring:
     def __bool__(self) -> bool:
         return bool(self._by_digest)
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether one of the keys has a budget."""
+        return any(key.allowed.budget is not None for key in self._by_digest.values())
+
     def find(self, key: str) -> Key | None:
         """The key with a text; None if there is none."""
         return self._by_digest.get(digest_of(key))

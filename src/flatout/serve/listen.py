@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from flatout.config.folders import state_folder
+from flatout.controlled import Control
 from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError
 from flatout.serving.server import HttpServer
+from flatout.store.gateway import JOB
 from flatout.values.secret import Secret
 
 from . import keys
@@ -28,8 +31,10 @@ from .guard import Guard
 from .loans import Loans
 from .models import Models
 from .offered import Offered
+from .priced import Priced
 from .site import Page, Site
 from .status import Status
+from .steered import SteeredGateway
 
 if TYPE_CHECKING:
     from flatout.client import Client
@@ -43,9 +48,6 @@ MAX_BODY = 64 * 1024 * 1024
 MOST_HELD = 512 * 1024 * 1024
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
-
-JOB = {"gateway": True}
-"""What makes two processes' run files one: there is nothing else to compare, for the file holds no calls."""
 
 
 class Asked(Struct, frozen=True, kw_only=True):
@@ -90,6 +92,12 @@ class Gateway:
         self.callers = Callers(self.loans)
         self.models = Models(engine.targets, engine.config, asked.models)
         self.keyring = keyring
+        own = client.purse
+
+        def budgeted() -> bool:
+            return keyring.has_budgets or (own.budget is not None and not own.allow_unknown_price)
+
+        self.priced = Priced(engine, self.models, budgeted)
         self.status = Status(client, self.gate, self.callers)
         calls = Calls(engine, self.models, self.gate)
         folder = Path(asked.folder) if asked.folder is not None else usual_folder(asked.port)
@@ -122,18 +130,21 @@ class Gateway:
     async def follow_keys(self) -> None:
         """Follow the file of keys, until cancelled."""
         while True:
+            await self.priced.look()
             await asyncio.sleep(keys.LOOK)
             with suppress(ConfigError):  # while somebody edits it, the keys of before hold
                 await asyncio.to_thread(self.keyring.look)
 
 
 @asynccontextmanager
-async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
+async def served(client: Client, asked: Asked, stop: Callable[[], None] | None = None) -> AsyncIterator[str]:
     """A block in which a gateway serves; gives its address.
 
     Args:
         client: answers the calls; it is open.
         asked: how to serve.
+        stop: called when somebody wants the gateway to end: then leave the block. None if ``flatout ctl`` cannot
+            steer it.
 
     Raises:
         ConfigError: other machines could connect without being allowed to, or a model cannot be used.
@@ -155,7 +166,13 @@ async def served(client: Client, asked: Asked) -> AsyncIterator[str]:
             exported = await stack.enter_async_context(exporting(client, asked.otlp, text=asked.metrics))
             gateway.status.more = exported.text
         if asked.store is not None:
-            await gateway.loans.keep_in(await stack.enter_async_context(_recorded(client, asked.store)))
+            store = await stack.enter_async_context(_recorded(client, asked.store))
+            await gateway.loans.keep_in(store)
+            await stack.enter_async_context(gateway.status.kept_in(store))
+        if asked.store is not None and stop is not None:
+            control = Control(asked.store, partial(SteeredGateway, stop=stop, grace=asked.grace))
+            await control.open(client)
+            stack.push_async_callback(control.close)
         stack.push_async_callback(gateway.loans.close)
         await gateway.batches.open()
         stack.push_async_callback(gateway.batches.close)

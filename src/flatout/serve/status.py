@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
+
+from msgspec import to_builtins
 
 from flatout.commands import known
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
+from flatout.store.gateway import FACT, CallerServed, Served, served_by
 
 from .callers import Caller, Callers
 from .gate import Gate
@@ -16,6 +21,13 @@ from .site import send_json
 
 if TYPE_CHECKING:
     from flatout.client import Client
+    from flatout.store import RunFile
+
+EACH = 1.0
+"""Seconds between two looks whether the run file should be told something."""
+
+MOST = 100
+"""Most callers that it is told of."""
 
 TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 
@@ -70,17 +82,63 @@ class Status:
             "callers": [self._caller(each) for each in self._callers],
         }
 
+    @asynccontextmanager
+    async def kept_in(self, store: RunFile) -> AsyncIterator[None]:
+        """A block in which a run file is told what each caller has done, with what it tells of earlier processes."""
+        before = {each.caller: each.ended() for each in (await asyncio.to_thread(served_by, store)).callers}
+        keeping = asyncio.create_task(self._keep(store, before))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            store.set_fact(FACT, to_builtins(self._served(before)))
+
+    async def _keep(self, store: RunFile, before: Mapping[str, CallerServed]) -> None:
+        told: Served | None = None
+        while True:
+            now = self._served(before)
+            if now != told:
+                told = now
+                store.set_fact(FACT, to_builtins(now))
+            await asyncio.sleep(EACH)
+
+    def _served(self, before: Mapping[str, CallerServed]) -> Served:
+        """What the callers have done; the busiest of them, if there are many."""
+        now = asyncio.get_running_loop().time()
+        known = {each.name: self._served_to(each, now).after(before.get(each.name)) for each in self._callers}
+        return Served(nlargest(MOST, {**before, **known}.values(), key=lambda each: each.calls))
+
+    def _served_to(self, caller: Caller, now: float) -> CallerServed:
+        waiting, holds = self._gate.waits_of(caller.name), caller.holds(now)
+        return CallerServed(
+            caller.name,
+            calls=caller.calls,
+            failed=caller.failed,
+            hung_up=caller.hung_up,
+            waiting=waiting,
+            open=waiting + caller.inside,
+            holds=holds if waiting else "",
+            allowed=getattr(caller.allowed, holds) if waiting and holds else None,
+            spent=caller.cost,
+            unpriced=caller.unpriced,
+        )
+
     def _caller(self, caller: Caller) -> dict[str, Any]:
         purse = caller.purse
         standing = None if purse is None else purse.standing()
+        waiting = self._gate.waits_of(caller.name)
+        spent = known(caller.cost, caller.unpriced)
         return {
             "caller": caller.name,
             "calls": caller.calls,
             "failed": caller.failed,
             "hung_up": caller.hung_up,
-            "waiting": self._gate.waits_of(caller.name),
+            "waiting": waiting,
+            "holds": caller.holds(asyncio.get_running_loop().time()) if waiting else "",
             "inside": caller.inside,
-            "spent": round(caller.cost, 6),
+            "spent": None if spent is None else round(spent, 6),
+            "unknown_costs": caller.unpriced,
             "budget": None if standing is None else standing.budget,
             "left": None if standing is None else standing.left,
         }
@@ -92,7 +150,9 @@ class Status:
             "flatout_gateway_waiting", "gauge", "Calls that wait for their turn.", [("", now["waiting"])]
         )
         for name, key, kind, about in _OF_CALLERS:
-            yield from _metric(name, kind, about, [(f'{{caller="{_safe(c["caller"])}"}}', c[key]) for c in callers])
+            yield from _metric(
+                name, kind, about, [(f'{{caller="{_safe(c["caller"])}"}}', c[key] or 0) for c in callers]
+            )
         for name, key, kind, about in _OF_TARGETS:
             yield from _metric(name, kind, about, [(f'{{target="{_safe(t["target"])}"}}', t[key]) for t in targets])
 
@@ -104,6 +164,7 @@ _OF_CALLERS = (
     ("flatout_gateway_inside", "inside", "gauge", "Calls that had their turn, and have not ended."),
     ("flatout_gateway_queued", "waiting", "gauge", "Calls that wait for their turn, by caller."),
     ("flatout_gateway_spent_dollars_total", "spent", "counter", "US dollars known to be spent."),
+    ("flatout_gateway_unpriced_total", "unknown_costs", "counter", "Calls of unknown cost."),
 )
 
 _OF_TARGETS = (

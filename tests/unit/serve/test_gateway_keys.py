@@ -134,8 +134,31 @@ def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):
     got = world.run(lambda world: world.ask(PATHS["openai"], {**CHAT, "model": "mine"}, x_api_key=made))
     assert got.status == 402
     message = got.data["error"]["message"]
-    assert "the price of mine is not known" in message
+    assert "the price of 127.0.0.1:1/mine is not known" in message
+    assert '[prices."127.0.0.1:1/mine"]' in message
     assert "allow" not in message
+
+
+@pytest.mark.parametrize("own", [None, 5.0])
+def test_a_model_without_a_price_is_named_once_there_is_a_budget(
+    file: Path, own: float | None, caplog: pytest.LogCaptureFixture
+):
+    """Whoever gives a budget would hear only from clients that their calls are refused."""
+    world = World(keys=file, base_url="http://127.0.0.1:1/v1", models=("mine",), budget=own)
+
+    async def main(world: World) -> list[int]:
+        follows = asyncio.create_task(world.gateway.follow_keys())
+        heard = []
+        for _ in range(2):
+            await asyncio.sleep(keys.LOOK * 3)
+            heard.append(len(caplog.messages))
+            keys.add(f"team-{len(heard)}", Allowed(budget=Budget(1.0, "day", "team")), file)
+        await asyncio.sleep(keys.LOOK * 3)
+        follows.cancel()
+        return [*heard, len(caplog.messages)]
+
+    assert world.run(main) == ([0, 1, 1] if own is None else [1, 1, 1])
+    assert '[prices."127.0.0.1:1/mine"]' in caplog.messages[0]
 
 
 def test_what_is_unknown_is_not_told_as_nothing():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
+from flatout.look import gateway
 from flatout.look.course import Course
 from flatout.look.facts import Facts
 from flatout.store import Item, RunInfo, RunReader
@@ -88,7 +89,10 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         name=name,
         state=facts.state,
         headline=words.headline(facts, clock.length),
-        sentences=(*words.sentences(facts, course, tally, now), *(() if needs else ("No row needs attention.",))),
+        sentences=(
+            *words.sentences(facts, course, tally, now),
+            *(() if needs or facts.gateway is not None else ("No row needs attention.",)),
+        ),
         attention=needs,
         facts=_facts(info, facts),
         plots=(*course_plots, *pictures.plots(tally, sums.clock, has_course=bool(course_plots))),
@@ -112,6 +116,7 @@ def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
     told = [
         ("began", at(info.created_at)),
         ("last row", at(facts.last_finished_at)),
+        ("callers", "; ".join(gateway.callers(facts.gateway)) if facts.gateway is not None else ""),
         ("model", str(info.job.get("model") or ", ".join(map(str, info.job.get("models") or ())))[:200]),
         ("lane", facts.lane if facts.lane not in (None, "live") else ""),
         ("tokens", tokens),

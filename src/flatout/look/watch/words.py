@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from flatout.look import gateway
 from flatout.look.batches import standing
 from flatout.look.changes import changes
 from flatout.look.course import latency
@@ -40,7 +41,8 @@ def line(text: str, most: int = 300) -> str:
 def headline(name: str, glance: Glance, width: int) -> Text:
     """The file, the state of the run, and the time of the look."""
     facts = glance.facts
-    state = f"running ({facts.writer}){facts.ending}" if facts.running else facts.state
+    name_of_state = facts.state if facts.gateway is None else gateway.STATES.get(facts.state, facts.state)
+    state = f"{name_of_state} ({facts.writer}){facts.ending}" if facts.running else name_of_state
     if facts.state == "broken off":
         state = "broken off: its process has gone" + (f"; last row {_ago(facts, glance.at)}" if facts.finished else "")
     elif facts.state == "finished" and facts.ended_at is not None:
@@ -56,6 +58,8 @@ def headline(name: str, glance: Glance, width: int) -> Text:
 
 def bar(facts: Facts, width: int) -> Text:
     """How far the run is, how fast, and how long it will take."""
+    if facts.gateway is not None:
+        return Text(gateway.calls(facts.gateway) + (f"  {figures.rate(facts.rate)}" if facts.rate else ""))
     words = f" {facts.finished:,}"
     if facts.total is not None:
         words += f" of {facts.total:,} ({figures.percent(facts.finished, facts.total)})"
@@ -177,6 +181,8 @@ def _cells(cells: Sequence[tuple[str, str]], width: int) -> Text:
 
 
 def _money(facts: Facts) -> str:
+    if facts.gateway is not None:
+        return gateway.cost(facts.gateway)
     if not (facts.finished or facts.cost or facts.unknown_costs):
         return "nothing spent yet"
     spent = figures.cost(facts.cost, facts.unknown_costs)

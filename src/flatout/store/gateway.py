@@ -1,0 +1,112 @@
+"""What the run file of a gateway tells of it: who has asked, and what became of that. It has no rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+from msgspec import Struct
+
+JOB = {"gateway": True}
+"""The job of such a run file. There is nothing to compare, for the file holds no calls."""
+
+FACT = "gateway"
+"""The fact that holds a `Served`."""
+
+
+class CallerServed(Struct, frozen=True, omit_defaults=True):
+    """What one caller has asked, since the file was made.
+
+    Attributes:
+        caller: the name of its key, or what tells it from others.
+        calls: how many calls it has made.
+        failed: how many of those ended with an error.
+        hung_up: how many it did not wait for.
+        waiting: how many wait for their turn now.
+        open: how many have not ended: these, and those that are being answered.
+        holds: the limit of its own for which these wait, such as ``rpm``; "" for none.
+        allowed: how much that limit allows.
+        spent: US dollars known to be spent on it.
+        unpriced: calls of unknown cost.
+    """
+
+    caller: str
+    calls: int = 0
+    failed: int = 0
+    hung_up: int = 0
+    waiting: int = 0
+    open: int = 0
+    holds: str = ""
+    allowed: float | None = None
+    spent: float = 0.0
+    unpriced: int = 0
+
+    def ended(self) -> CallerServed:
+        """The same when its process has gone, without the calls that had not ended then."""
+        calls = self.calls - self.open
+        return msgspec.structs.replace(self, calls=calls, waiting=0, open=0, holds="", allowed=None)
+
+    def after(self, before: CallerServed | None) -> CallerServed:
+        """The same with what an earlier process has counted."""
+        if before is None:
+            return self
+        return msgspec.structs.replace(
+            self,
+            calls=self.calls + before.calls,
+            failed=self.failed + before.failed,
+            hung_up=self.hung_up + before.hung_up,
+            spent=self.spent + before.spent,
+            unpriced=self.unpriced + before.unpriced,
+        )
+
+
+class Served(Struct, frozen=True):
+    """What a gateway has done.
+
+    Attributes:
+        callers: those who have asked.
+    """
+
+    callers: Sequence[CallerServed] = ()
+
+    @property
+    def calls(self) -> int:
+        """Calls of all callers."""
+        return sum(each.calls for each in self.callers)
+
+    @property
+    def answered(self) -> int:
+        """Those of them that were answered."""
+        return sum(each.calls - each.failed - each.hung_up - each.open for each in self.callers)
+
+    @property
+    def failed(self) -> int:
+        """Those of them that were not: they ended with an error, or nobody waited for them."""
+        return sum(each.failed + each.hung_up for each in self.callers)
+
+    @property
+    def spent(self) -> float:
+        """US dollars known to be spent."""
+        return sum(each.spent for each in self.callers)
+
+    @property
+    def unpriced(self) -> int:
+        """Calls of unknown cost."""
+        return sum(each.unpriced for each in self.callers)
+
+
+class Told(Protocol):
+    """What tells facts: a run file, or its reader."""
+
+    def fact(self, name: str, /) -> Any:
+        """One fact about the whole run; None if it is not there."""
+        ...
+
+
+def served_by(file: Told) -> Served:
+    """What a gateway has done, as its run file tells."""
+    try:
+        return msgspec.convert(file.fact(FACT) or {}, Served)
+    except msgspec.ValidationError:  # from another version
+        return Served()

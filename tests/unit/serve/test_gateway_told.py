@@ -1,0 +1,143 @@
+"""What a gateway's run file tells of it, and how it is steered by that."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flatout.cli.ctl import _said, _why_not
+from flatout.cli.inspect import describe
+from flatout.durable.course import recorded
+from flatout.durable.opening import opened
+from flatout.errors import ConfigError
+from flatout.look import gateway
+from flatout.look.course import Course
+from flatout.look.facts import Facts, facts_of
+from flatout.look.report import words
+from flatout.look.watch.glance import Watcher
+from flatout.look.watch.words import bar, sums
+from flatout.look.why import findings
+from flatout.serve import keys
+from flatout.serve.callers import Allowed
+from flatout.serve.steered import SteeredGateway
+from flatout.store import RunReader
+from flatout.store.gateway import JOB
+from flatout.testing import VirtualLoop
+
+from .gateways import CHAT, PATHS, World
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test-1234567890")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "gateway.flatout"
+
+
+def served(place: Path, keyring: Path, key: str, calls: int, seconds: float, **options: Any) -> tuple[Any, Facts, Any]:
+    """Some calls of one key through a gateway with a run file: its page, what the file tells, and why it is slow."""
+    world = World(keys=keyring, **options)
+
+    async def main(world: World) -> tuple[Any, Facts, Any]:
+        store = await opened(place, JOB)
+        async with recorded(world.client, store), world.gateway.status.kept_in(store):
+            asked = [asyncio.ensure_future(world.ask(PATHS["openai"], CHAT, x_api_key=key)) for _ in range(calls)]
+            await asyncio.sleep(seconds)
+            page = (await world.get("/status", x_api_key=key)).data["callers"]
+            await asyncio.to_thread(store.set_fact_now, "x", 1)
+            with RunReader.open(place) as reader:
+                facts, course = facts_of(reader), Course()
+                course.refresh(reader)
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualLoop)
+            why = findings(course, facts, loop.wall_time())
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        store.mark("finished")
+        await store.close()
+        return page, facts, why
+
+    found: tuple[Any, Facts, Any] = world.run(main)
+    return found
+
+
+def test_a_callers_own_limit_is_named_where_people_look(place: Path, tmp_path: Path):
+    """Whoever waits for the limit of its own key would look for the cause at the provider."""
+    ring = tmp_path / "keys.json"
+    key = keys.add("team-a", Allowed(rpm=60), ring)
+    page, facts, why = served(place, ring, key, calls=30, seconds=5.5)
+    (caller,) = page
+    assert (caller["waiting"] > 20, caller["holds"]) == (True, "rpm")
+    assert why[0].cause == "caller"
+    assert "calls of team-a wait for a limit of its own key: 60 calls a minute." in why[0].text
+    assert facts.answered == 30 - caller["waiting"] - caller["inside"]
+
+
+def test_a_gateway_is_told_by_its_calls_and_callers(place: Path, tmp_path: Path):
+    """Its run file has no rows: it would look as if nothing had been done, and nothing spent."""
+    ring = tmp_path / "keys.json"
+    key = keys.add("team-a", Allowed(), ring)
+    served(place, ring, key, calls=10, seconds=5.0)
+    served(place, ring, key, calls=5, seconds=0.5)  # another process goes on, and ends in the middle
+    with RunReader.open(place) as reader:
+        facts = facts_of(reader)
+    assert facts.gateway is not None
+    (lines,) = gateway.callers(facts.gateway)
+    assert lines.startswith("team-a: 15 calls, 5 hung up, ≥ $0.00")
+    assert (facts.answered, facts.failed) == (10, 5)
+    told = dict(describe(facts))
+    assert told["served"] == "15 calls, 5 hung up"
+    assert told["cost"].startswith("at least $0.00")
+    assert "rows" not in told
+    assert words.headline(facts, 60.0) == "15 calls, 5 hung up, in 1 min 00 s"
+    glance = Watcher(place).look()
+    assert (glance.facts.input_tokens or 0) > 0
+    assert bar(glance.facts, 80).plain == "15 calls, 5 hung up"
+
+
+def test_unknown_costs_of_a_gateway_are_not_nothing(place: Path, tmp_path: Path):
+    """A model without a price would look as if it were free."""
+    ring = tmp_path / "keys.json"
+    key = keys.add("team-a", Allowed(), ring)
+    page, facts, _ = served(
+        place, ring, key, calls=4, seconds=5.0, model="mine", base_url="http://sim/v1", models=("gpt-5-mini",)
+    )
+    assert (page[0]["spent"], page[0]["unknown_costs"]) == (None, 4)
+    assert facts.gateway is not None
+    assert "unknown" in gateway.cost(facts.gateway)
+    assert "unknown" in sums(Watcher(place).look(), 80).plain
+
+
+def test_a_gateway_is_stopped_in_its_own_words(place: Path):
+    """The answer would speak of a run, and of a command that nobody has given."""
+    world, stops = World(), list[str]()
+    steered = SteeredGateway(world.client, "g", stop=lambda: stops.append("stop"), grace=10.0)
+
+    async def main(_: World) -> dict[str, Any]:
+        with pytest.raises(ConfigError, match=r"^a gateway can be asked to .*stop; not 'skip'"):
+            steered({"do": "skip", "by": "ada"})
+        return steered({"do": "stop", "by": "ada"})
+
+    answer = world.run(main)
+    assert stops == ["stop"]
+    assert "run" not in _said("stop", "g.flatout", answer)
+    assert "0 calls in flight may finish, for 10 s at most" in _said("stop", "g.flatout", answer)
+
+
+def test_a_gateway_that_has_stopped_is_no_run(place: Path):
+    """The answer would be that no run is under way, where nobody has begun one."""
+
+    async def main(_: World) -> None:
+        await (await opened(place, JOB)).close()
+
+    World().run(main)
+    why = f"the gateway of {place} does not serve: flatout serve starts it"
+    assert _why_not(place, "stop") == (why, False)
