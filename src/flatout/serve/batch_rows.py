@@ -128,6 +128,9 @@ class RowAsker:
             return outcome(index, journey, error=call.why)
         try:
             reply = await self._ask(call, journey)
+        except asyncio.CancelledError:  # with its batch
+            caller.hung_up += 1
+            raise
         except Exception as error:
             caller.failed += 1
             _keep_refusal(error, call.wire.refusal)

@@ -72,12 +72,12 @@ class Site:
             answer.send(200, {"content-type": "text/plain"}, b"ok\n")
             return
         dialect = CALLS.get(path)
+        words = inbound_for(dialect or ("anthropic" if path.startswith("/messages/") else "openai"))
         try:
             self._guard.check_host(request.headers)
             caller = self._callers.of(*self._guard.caller_of(request.headers))
         except Denied as denied:
-            inbound = inbound_for(dialect or "openai")
-            answer.send(denied.status, JSON, inbound.refusal(denied.status, _KINDS[denied.status], str(denied)))
+            answer.send(denied.status, JSON, words.refusal(denied.status, _KINDS[denied.status], str(denied)))
             return
         if dialect is not None and request.method == "POST":
             await self._calls.answer(request, answer, dialect, caller)
@@ -86,13 +86,12 @@ class Site:
         if not at or request.method not in _METHODS.get(at, _SHOWS):
             status = 405 if at or dialect is not None else 404
             message = f"there is no {request.method} {path[:200]} here"
-            answer.send(status, JSON, inbound_for("openai").refusal(status, "invalid_request_error", message))
+            answer.send(status, JSON, words.refusal(status, "invalid_request_error", message))
             return
         try:
             await self._pages[at](request, answer, caller)
         except Denied as denied:
-            refusal = inbound_for("openai").refusal(denied.status, "invalid_request_error", str(denied))
-            answer.send(denied.status, JSON, refusal)
+            answer.send(denied.status, JSON, words.refusal(denied.status, "invalid_request_error", str(denied)))
 
     async def _list(self, request: Request, answer: Answer, caller: Caller) -> None:
         """List the models. Those of a provider that does not tell its own are missing, and it says why."""

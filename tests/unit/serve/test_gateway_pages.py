@@ -180,6 +180,18 @@ def test_only_named_models_are_listed_where_some_are_named():
     assert not seen
 
 
+def test_what_is_not_there_is_refused_in_the_format_of_its_address():
+    """Anthropic's client would find no message in the refusal."""
+
+    async def main(world: World) -> list[Any]:
+        return [(await world.get(path)).data for path in ("/v1/messages/batches", "/v1/messages", "/v1/images")]
+
+    batches, calls, images = World().run(main)
+    assert batches["type"] == calls["type"] == "error"
+    assert batches["error"]["message"] == "there is no GET /messages/batches here"
+    assert "type" not in images
+
+
 def test_metrics_are_what_prometheus_reads():
     """Prometheus would drop all of the gateway's figures, for one line that it cannot read."""
     parser = pytest.importorskip("prometheus_client.parser")
