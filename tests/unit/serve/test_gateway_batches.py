@@ -159,6 +159,8 @@ def test_a_cancelled_batch_leaves_what_it_has():
     assert batch["status"] == "cancelled"
     assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
     assert world.provider.stats()["received"] < 100
+    (caller,) = world.gateway.callers
+    assert caller.calls - caller.failed - caller.hung_up == len(answers)
 
 
 def test_a_gateway_that_starts_again_goes_on_with_its_batches(tmp_path: Path):
