@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from heapq import nlargest
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
@@ -15,7 +15,7 @@ from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 from flatout.store.gateway import FACT, CallerServed, Served, served_by
 
-from .callers import Caller, Callers
+from .callers import OTHERS, Caller, Callers
 from .gate import Gate
 from .site import send_json
 
@@ -27,7 +27,7 @@ EACH = 1.0
 """Seconds between two looks whether the run file should be told something."""
 
 MOST = 100
-"""Most callers that it is told of."""
+"""Most callers that it is told of one by one."""
 
 TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 
@@ -104,10 +104,15 @@ class Status:
             await asyncio.sleep(EACH)
 
     def _served(self, before: Mapping[str, CallerServed]) -> Served:
-        """What the callers have done; the busiest of them, if there are many."""
+        """What the callers have done. If there are many, the busiest are told apart."""
         now = asyncio.get_running_loop().time()
-        known = {each.name: self._served_to(each, now).after(before.get(each.name)) for each in self._callers}
-        return Served(nlargest(MOST, {**before, **known}.values(), key=lambda each: each.calls))
+        known = dict(before)
+        for each in self._callers:
+            done = self._served_to(each, now)
+            known[each.name] = done.plus(before[each.name]) if each.name in before else done
+        busiest = sorted(known.values(), key=lambda each: -each.calls)
+        told, rest = busiest[:MOST], busiest[MOST:]
+        return Served([*told, reduce(CallerServed.plus, rest, CallerServed(OTHERS))] if rest else told)
 
     def _served_to(self, caller: Caller, now: float) -> CallerServed:
         waiting, holds = self._gate.waits_of(caller.name), caller.holds(now)

@@ -47,18 +47,13 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
         calls = self.calls - self.open
         return msgspec.structs.replace(self, calls=calls, waiting=0, open=0, holds="", allowed=None)
 
-    def after(self, before: CallerServed | None) -> CallerServed:
-        """The same with what an earlier process has counted."""
-        if before is None:
-            return self
-        return msgspec.structs.replace(
-            self,
-            calls=self.calls + before.calls,
-            failed=self.failed + before.failed,
-            hung_up=self.hung_up + before.hung_up,
-            spent=self.spent + before.spent,
-            unpriced=self.unpriced + before.unpriced,
-        )
+    def plus(self, other: CallerServed) -> CallerServed:
+        """The same with what another one has counted, such as an earlier process."""
+        sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
+        return msgspec.structs.replace(self, **sums)
+
+
+_COUNTS = ("calls", "failed", "hung_up", "waiting", "open", "spent", "unpriced")
 
 
 class Served(Struct, frozen=True):

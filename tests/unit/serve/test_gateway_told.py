@@ -103,6 +103,26 @@ def test_a_gateway_is_told_by_its_calls_and_callers(place: Path, tmp_path: Path)
     assert bar(glance.facts, 80).plain == "15 calls, 5 hung up"
 
 
+def test_many_callers_are_told_in_sum(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The run file would grow with every client, or the calls of some be forgotten."""
+    monkeypatch.setattr("flatout.serve.status.MOST", 1)
+    world = World()
+
+    async def main(world: World) -> None:
+        store = await opened(place, JOB)
+        async with world.gateway.status.kept_in(store):
+            for key in "aabbbc":
+                await world.ask(PATHS["openai"], CHAT, x_api_key=key)
+        await store.close()
+
+    world.run(main)
+    with RunReader.open(place) as reader:
+        facts = facts_of(reader)
+    assert facts.gateway is not None
+    assert [each.calls for each in facts.gateway.callers] == [3, 3]
+    assert facts.gateway.callers[1].caller == "others"
+
+
 def test_unknown_costs_of_a_gateway_are_not_nothing(place: Path, tmp_path: Path):
     """A model without a price would look as if it were free."""
     ring = tmp_path / "keys.json"

@@ -41,8 +41,8 @@ def line(text: str, most: int = 300) -> str:
 def headline(name: str, glance: Glance, width: int) -> Text:
     """The file, the state of the run, and the time of the look."""
     facts = glance.facts
-    name_of_state = facts.state if facts.gateway is None else gateway.STATES.get(facts.state, facts.state)
-    state = f"{name_of_state} ({facts.writer}){facts.ending}" if facts.running else name_of_state
+    named = facts.state if facts.gateway is None else gateway.STATES.get(facts.state, facts.state)
+    state = f"{named} ({facts.writer}){facts.ending}" if facts.running else named
     if facts.state == "broken off":
         state = "broken off: its process has gone" + (f"; last row {_ago(facts, glance.at)}" if facts.finished else "")
     elif facts.state == "finished" and facts.ended_at is not None:
