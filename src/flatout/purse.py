@@ -424,11 +424,6 @@ class Purse:
             await self._lender.give_back(spare)
             self._shared_left = (self._shared_left or 0.0) + spare
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing of it is reserved, and nobody waits for that."""
-        return not self._funds.open and not self._waiting
-
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:

@@ -125,6 +125,6 @@ class Callers:
             caller = self._known.setdefault(name, Caller(name))
         if allowed is not None and caller.allowed != allowed:
             if allowed.budget != caller.allowed.budget:
-                caller.purse = self._loans.purse(allowed.budget, instead=caller.purse)
+                caller.purse = None if allowed.budget is None else self._loans.purse(allowed.budget)
             caller.allow(allowed)
         return caller

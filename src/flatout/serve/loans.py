@@ -34,7 +34,7 @@ LOOK = 1.0
 _log = logging.getLogger("flatout")
 
 
-class Loan(Struct, frozen=True):
+class LoanName(Struct, frozen=True):
     """The name of one loan.
 
     Attributes:
@@ -55,23 +55,13 @@ class Loans:
 
     def __init__(self, own: Purse) -> None:
         self._own = own
-        self._used: list[Purse] = []
-        self._left: list[Purse] = []  # calls that began before may hold some of their money
+        self._of_keys: list[Purse] = []  # also those that a key had before: calls may hold some of their money
         self._store: RunFile | None = None
 
-    def purse(self, budget: Budget | None, instead: Purse | None) -> Purse | None:
-        """A purse for a key's budget; None if it has none.
-
-        Args:
-            budget: the budget.
-            instead: the purse that the key had until now. It is closed when no call holds any of its money.
-        """
-        if instead is not None:
-            self._used.remove(instead)
-            self._left.append(instead)
-        purse = None if budget is None else _purse(budget)
-        if purse is not None:
-            self._used.append(purse)
+    def purse(self, budget: Budget) -> Purse:
+        """A purse for a key's budget."""
+        purse = _purse(budget)
+        self._of_keys.append(purse)
         self._note()
         return purse
 
@@ -82,7 +72,7 @@ class Loans:
             ConfigError: a budget cannot be used.
         """
         with suppress(ValidationError):  # the file of another flatout
-            for loan in convert(store.fact(FACT) or [], list[Loan]):
+            for loan in convert(store.fact(FACT) or [], list[LoanName]):
                 await asyncio.to_thread(_settle, loan)
         self._store = store
         self._note()
@@ -92,29 +82,25 @@ class Loans:
         while True:
             await asyncio.sleep(LOOK)
             try:
-                for purse in (self._own, *self._used):
+                for purse in (self._own, *self._of_keys):
                     await purse.give_back()
-                for purse in [each for each in self._left if each.idle]:
-                    await purse.close()
-                    self._left.remove(purse)
-                    self._note()
             except ConfigError as error:  # the disk is full, say: it is tried again
                 _log.warning("the loan of a budget cannot be given back: %s", error)
 
     async def close(self) -> None:
         """Give back all that the keys' budgets have lent and nobody has spent. The gateway's client closes its own."""
-        await close_all(*(each.close for each in (*self._used, *self._left)))
+        await close_all(*(each.close for each in self._of_keys))
 
     def _note(self) -> None:
         """Note the names, before anything is borrowed under them."""
         if self._store is not None:
-            self._store.set_fact(FACT, to_builtins(list(_names((self._own, *self._used, *self._left)))))
+            self._store.set_fact(FACT, to_builtins(list(_names((self._own, *self._of_keys)))))
 
 
-def _names(purses: Iterable[Purse]) -> Iterator[Loan]:
+def _names(purses: Iterable[Purse]) -> Iterator[LoanName]:
     for purse in purses:
         if purse.borrower is not None and purse.budget is not None:
-            yield Loan(purse.borrower, purse.budget)
+            yield LoanName(purse.borrower, purse.budget)
 
 
 def _purse(budget: Budget) -> Purse:
@@ -123,7 +109,7 @@ def _purse(budget: Budget) -> Purse:
     return Purse(budget, lender=Scope(budget, state_folder() / "budgets"))
 
 
-def _settle(loan: Loan) -> None:
+def _settle(loan: LoanName) -> None:
     from flatout.store.scope import Scope
 
     Scope(loan.budget, state_folder() / "budgets").take_back(loan.borrower, math.inf)

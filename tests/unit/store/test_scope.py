@@ -208,7 +208,6 @@ def test_what_is_borrowed_and_not_needed_goes_back(home: Path):
         assert standing.left == pytest.approx(10 - 0.001 - 0.03)
         purse.pay(0.002)
         purse.release(other, 0.002)
-        assert purse.idle
         await purse.give_back()
         assert scope(home).left() == pytest.approx(10 - 0.003)
         purse.release(await purse.reserve("kind", 0.05), None)
