@@ -71,7 +71,8 @@ class Guard:
             return (f"key-{sha256(key.encode()).hexdigest()[:8]}" if key else ANYBODY), None
         found = self._keyring.find(key) if key else None
         if found is None:
-            raise Denied(401, "a local key is needed: flatout serve key add NAME makes one")
+            what = "this key is not one of the gateway's, or was removed" if key else "a local key is needed"
+            raise Denied(401, f"{what}: flatout serve key add NAME makes one")
         return found.name, found.allowed
 
 

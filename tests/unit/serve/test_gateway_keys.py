@@ -61,6 +61,20 @@ def test_without_its_key_nothing_is_told(file: Path, path: str):
     assert World(keys=file).run(main) == [401, 401]
 
 
+def test_a_wrong_key_is_told_apart_from_none(file: Path):
+    """Somebody whose key was removed would look for the place where it is not sent."""
+    keys.add("team-a", Allowed(), file)
+
+    async def main(world: World) -> list[str]:
+        told = [await world.get("/status", **headers) for headers in ({}, {"x_api_key": "sk-flatout-wrong"})]
+        return [got.data["error"]["message"].partition(":")[0] for got in told]
+
+    assert World(keys=file).run(main) == [
+        "a local key is needed",
+        "this key is not one of the gateway's, or was removed",
+    ]
+
+
 def test_only_a_digest_is_kept(file: Path):
     """Whoever reads the file would have all keys."""
     made = keys.add("team-a", Allowed(rpm=60), file)
