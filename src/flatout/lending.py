@@ -61,8 +61,8 @@ class Lender(Protocol):
         """
         ...
 
-    async def give_back(self, usd: float) -> None:
-        """Take back some of what was lent, and is not needed soon."""
+    async def give_back(self, usd: float) -> bool:
+        """Take back some of what was lent, and is not needed soon. False if the lender does that by itself."""
         ...
 
     async def close(self, used: float) -> None:

@@ -418,10 +418,10 @@ class Purse:
 
         So a process that lives long holds little that it has not spent, in case it is killed.
         """
-        spare = self._funds.spare
-        if self._lender is not None and self.budget is not None and spare > SPARE * self.budget.usd:
-            self._funds.amount -= spare  # first, so that nobody reserves it meanwhile
-            await self._lender.give_back(spare)
+        lender, budget, spare = self._lender, self.budget, self._funds.spare
+        if lender is None or budget is None or spare <= SPARE * budget.usd:
+            return
+        if await lender.give_back(spare):
             self._shared_left = (self._shared_left or 0.0) + spare
 
     async def close(self) -> None:

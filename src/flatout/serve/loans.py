@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, ValidationError, convert, to_builtins
 
-from flatout.config.folders import state_folder
+from flatout.budgets import lender
 from flatout.errors import ConfigError
 from flatout.purse import Purse
 from flatout.tasks.closing import close_all
 from flatout.values.budget import Budget
+from flatout.values.place import is_place
 
 if TYPE_CHECKING:
     from flatout.store import RunFile
@@ -60,7 +61,7 @@ class Loans:
 
     def purse(self, budget: Budget) -> Purse:
         """A purse for a key's budget."""
-        purse = _purse(budget)
+        purse = Purse(budget, lender=lender(budget))
         self._of_keys.append(purse)
         self._note()
         return purse
@@ -103,13 +104,6 @@ def _names(purses: Iterable[Purse]) -> Iterator[LoanName]:
             yield LoanName(purse.borrower, purse.budget)
 
 
-def _purse(budget: Budget) -> Purse:
-    from flatout.store.scope import Scope  # loads SQLite
-
-    return Purse(budget, lender=Scope(budget, state_folder() / "budgets"))
-
-
 def _settle(loan: LoanName) -> None:
-    from flatout.store.scope import Scope
-
-    Scope(loan.budget, state_folder() / "budgets").take_back(loan.borrower, math.inf)
+    if not is_place(loan.budget.shared or ""):  # else the server ends it
+        lender(loan.budget).take_back(loan.borrower, math.inf)

@@ -64,6 +64,7 @@ class Scope:
         self._borrowed = 0.0  # in all
         self._lives: weakref.finalize[[int], Scope] | None = None  # what ends this borrower's lock
         self._turn = asyncio.Lock()
+        self._borrower: Borrower | None = None
         self._path = place_of(folder, budget.per, budget.shared or "")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,7 +87,8 @@ class Scope:
         return self._process
 
     def attend(self, borrower: Borrower) -> None:
-        """Nothing to do: what is lent stays lent, and the system tells whether a borrower lives."""
+        """Nothing to ask: what is lent stays lent until it is given back, and the system tells who lives."""
+        self._borrower = borrower
 
     async def lend(self, need: float, used: float) -> Loan:
         """See `flatout.purse.Lender`."""
@@ -98,10 +100,13 @@ class Scope:
         async with self._turn:
             return await asyncio.to_thread(self._take_over, usd, at)
 
-    async def give_back(self, usd: float) -> None:
+    async def give_back(self, usd: float) -> bool:
         """See `flatout.purse.Lender`."""
+        if self._borrower is not None:
+            self._borrower.lose(usd)  # first, so that nobody reserves it meanwhile
         async with self._turn:
             await asyncio.to_thread(self._give_back, usd)
+        return True
 
     async def close(self, used: float) -> None:
         """See `flatout.purse.Lender`. A scope that lent nothing does not touch its file."""
