@@ -12,6 +12,8 @@ from flatout.errors import ConfigError
 from flatout.runs.input.read import open_input
 
 CSV = b"id,text\n1,hello\n2,good day\n"
+LONG = b"id,text,kind\n" + b"".join(b'%d,"%d%s",spam\n' % (n, n, b" words" * 61) for n in range(30))
+"""What is looked at ends in the middle of a record."""
 
 
 def refusal(source: Any, **options: Any) -> str:
@@ -29,6 +31,7 @@ def refusal(source: Any, **options: Any) -> str:
         (b'id,text\n1,"two\nlines"\n', "columns id, text; add --format csv, or"),
         (b"id;text\n1;hello, you\n", "columns id, text; add --format csv --delimiter ';', or"),
         (b"id\ttext\n1\thello\n", "columns id, text; add --format tsv, or"),
+        (LONG, "columns id, text, kind; add --format csv, or"),
     ],
 )
 def test_a_table_without_a_name_is_never_asked_line_by_line(tmp_path: Path, data: bytes, way: str) -> None:
