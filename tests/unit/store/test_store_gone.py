@@ -145,3 +145,14 @@ def test_a_file_that_was_only_touched_goes_on(path: Path) -> None:
 
     asyncio.run(main())
     assert answers(path) == [0, 1]
+
+
+def test_results_that_were_deleted_before_the_end_are_missed(path: Path) -> None:
+    """A run would end well although its last answers are gone: nothing is written after they were deleted."""
+    run = open_run(path)
+    run.mark("finished")
+    asyncio.run(run.finish(item(0)))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("DELETE FROM items")
+    with pytest.raises(StoreError, match="0 of its 1 results are left"):
+        run.close_now()
