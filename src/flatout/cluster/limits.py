@@ -46,7 +46,7 @@ class Queue(Protocol):
 
     @property
     def waiting(self) -> Sized:
-        """Those that wait."""
+        """The calls."""
         ...
 
     def look_again(self) -> None:

@@ -141,7 +141,7 @@ class RelayedStream:
         self._pieces.put_nowait(None)
 
     def _rest(self, task: asyncio.Task[Reply]) -> bytes:
-        """What is left to write of an answer that has ended.
+        """The bytes that an answer which has ended has not written yet.
 
         An error that its provider has written into it is there already, unless the answer is translated.
 

@@ -104,7 +104,7 @@ class Flight:
             self.over = True
 
     def _missed(self, kept: Kept | None) -> None:
-        """Who was to have the answer, or to ask, was cancelled."""
+        """The caller that was to have the answer, or to ask, was cancelled."""
         if kept is None:
             self.abandoned()
 

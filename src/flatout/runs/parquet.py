@@ -175,7 +175,7 @@ def _unreadable(batch: Any, name: str, done: int) -> str:
 
 
 def _own_fields(pa: Any, columns: Sequence[str], types: str | None) -> dict[str, Any]:
-    """Those of the columns that the input has, with their types."""
+    """The columns that come from the input, with their types."""
     if types is None:
         return {}
     schema = pa.ipc.read_schema(pa.py_buffer(b64decode(types)))

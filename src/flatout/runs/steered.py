@@ -21,7 +21,7 @@ from flatout.steering import Change
 from .skips import Skip
 
 SIGNAL = "a signal"
-"""Who stops a run that Ctrl-C or the system ends."""
+"""What the run file names as the one who stopped a run, if Ctrl-C or the system did."""
 
 FRESH = 1.0
 """Seconds for which the counters of an answer are not counted anew."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Stream = RelayedStream | Passed
 
 _NOT_RETRIED = {"x-should-retry": "false"}
-"""Of a refusal: vendors' SDKs then do not retry it beside flatout's own retries."""
+"""A header of refusals: vendors' SDKs then do not retry them beside flatout's own retries."""
 
 _UNTRUE = frozenset({"content-encoding", "content-length", "transfer-encoding", "connection"})
 """Headers of an answer that no longer hold for its unpacked body."""

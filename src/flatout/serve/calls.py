@@ -45,7 +45,7 @@ _UNPRICED = (
 """To a client, which cannot set options of flatout."""
 
 _FINAL = {"x-should-retry": "false"}
-"""Of a failure: flatout has retried already, so a vendor's SDK need not."""
+"""A header of failures: flatout has retried already, so a vendor's SDK need not."""
 
 
 class Asking:

@@ -69,7 +69,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
     value: str | None = None
 
     def parameters(self) -> dict[str, Any]:
-        """Those of the statements."""
+        """The parameters of the statements."""
         escaped = None if self.text is None else msgspec.json.encode(self.text).decode()[1:-1]  # as JSON holds it
         return {
             "kind": self.kind,

@@ -129,7 +129,7 @@ def _at(step: int) -> int:
 
 
 def _ends(pieces: Sequence[Piece]) -> Iterator[tuple[bytes, int]]:
-    """Of each piece: a digest of everything up to its end, and the tokens up to there."""
+    """For each piece, a digest of everything up to its end, and the tokens up to there."""
     digest, tokens = blake2b(digest_size=16), 0
     for piece in pieces:
         digest.update(piece.text.encode("utf-8", "surrogatepass"))

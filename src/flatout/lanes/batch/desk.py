@@ -22,7 +22,7 @@ REST = 60.0
 LONGEST_REST = 900.0
 
 MOST_DOUBLINGS = 10
-"""Of rests: a float overflows after a thousand, which is eleven days."""
+"""How often a rest doubles at most: a float overflows after a thousand doublings, which take eleven days."""
 
 MOST_REFUSED = 64
 """Batches in a row that the provider refused: then it is not for a row. To find one bad row among 50,000 takes 16."""

@@ -36,7 +36,7 @@ def _embeddings(_: Target) -> Kind:
 
 
 CALLS = Form(_usual, codec_for, cached=True)
-"""Of calls."""
+"""The form of calls."""
 
 VECTORS = Form(_embeddings, Vectors)
-"""Of texts whose vectors are wanted."""
+"""The form of texts whose vectors are wanted."""

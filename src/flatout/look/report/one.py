@@ -38,7 +38,7 @@ class Sums(Struct, frozen=True):
 
     @classmethod
     def none(cls, clock: Clock, variants: Sequence[str] = ()) -> Sums:
-        """Those of no rows."""
+        """The sums of no rows."""
         return cls(clock, Tally(clock), Agreement(variants))
 
 

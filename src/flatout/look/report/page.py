@@ -18,10 +18,10 @@ from flatout.text.halves import to_json
 from .model import Report
 
 SCRIPTS = ("uPlot.iife.min.js", "words.js", "plots.js", "rows.js", "page.js")
-"""In the order in which they run."""
+"""The scripts of a report, in the order in which they run."""
 
 LIVE = (*SCRIPTS[:-1], "live.js", SCRIPTS[-1])
-"""Those of a live page."""
+"""The scripts of a live page."""
 
 STYLES = ("uPlot.min.css", "page.css")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 _BITS = 23
-"""Of each of three places in the filter: 8.4 million bits, 1 MB. For a million ids,
+"""Bits of each of the three places of an id in the filter, which has 8.4 million bits (1 MB). With a million ids in it,
 3 % of other names get a wrong yes."""
 
 _MASK = (1 << _BITS) - 1

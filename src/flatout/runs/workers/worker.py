@@ -46,7 +46,7 @@ TOLD_EVERY = 0.1
 """Seconds between two reports of the counters while no row finishes."""
 
 METRICS_EVERY = 10
-"""Of those reports, one in ten tells the metrics too."""
+"""One in this many of those reports tells the metrics too."""
 
 LEFT_TO_THE_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that a terminal or a supervisor sends to all processes of a run; the parent decides what they mean."""

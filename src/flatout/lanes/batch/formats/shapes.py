@@ -70,7 +70,7 @@ class FileShape(Shape):
     """Rows and results are files, under the paths that OpenAI has for them."""
 
     purpose = "batch"
-    """Of uploaded files."""
+    """The purpose of uploaded files."""
 
     def uploaded(self, stamp: str, response: Response, /) -> str:
         """The file's id."""
