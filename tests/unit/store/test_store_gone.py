@@ -79,9 +79,12 @@ def test_a_replaced_file_is_left_alone_and_the_run_s_own_kept_beside_it(path: Pa
     assert answers(path) == []
 
 
-def test_a_file_that_is_gone_at_the_end_is_put_back(path: Path) -> None:
+@pytest.mark.parametrize("marked", [False, True])  # if it is, nothing is written at the end
+def test_a_file_that_is_gone_at_the_end_is_put_back(path: Path, marked: bool) -> None:
     """The last answers would be lost without a word, and the output be empty."""
     run = open_run(path)
+    if marked:
+        run.mark("finished")
     asyncio.run(run.finish(item(0)))
     path.unlink()
     with pytest.raises(StoreError, match="it was put back"):
