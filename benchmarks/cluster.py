@@ -145,8 +145,8 @@ def asked(way: str, server: Provider, settings: Settings, patience: float) -> st
             program.communicate()
             out, err = "", f"Error: not finished after {patience:.0f} s"
     stats = server.stats()
-    seconds = stats["last_at"] - stats["first_at"]
-    used = stats["answered"] / seconds / (settings["rpm"] / 60)
+    seconds = stats["last_at"] - stats["first_at"] if stats["received"] else 0.0
+    used = stats["answered"] / seconds / (settings["rpm"] / 60) if seconds else 0.0
     told = f"{seconds:6.1f} s, {used:4.0%} used, {stats['received']:,} requests, {stats['refused']:,} refused: "
     lines = [line for line in out.splitlines() if line.startswith('{"rows"')]
     if not lines:
