@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from flatout import Client, ConfigError, Reply
 from flatout.caches import place_named
 from flatout.cluster import answers as module
-from flatout.cluster.answers import AT_ONCE, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
+from flatout.cluster.answers import ALIVE, AT_ONCE, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
 from flatout.store.answers import HELD, Answers
 from flatout.testing import run_virtual
 from flatout.values.answers import Found, New, Wanted
@@ -33,6 +34,17 @@ class Line:
         self.steps: list[tuple[str, int]] = []
         self.away = False
         self.refusal: str | None = None
+        self.ends: dict[str, float] = {}  # of workers' keys, on the event loop's clock
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def play(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a test on a virtual clock, which is this server's, too."""
+
+        async def begin() -> None:
+            self.loop = asyncio.get_running_loop()
+            await main()
+
+        run_virtual(begin())
 
     def _step(self, name: str, count: int) -> None:
         self.steps.append((name, count))
@@ -43,12 +55,44 @@ class Line:
         self._step("read", len(names))
         return [self.values.get(name) for name in names]
 
-    def write(self, values: Mapping[str, bytes], seconds: int) -> str | None:
+    def write(self, values: Mapping[str, bytes], seconds: int, remove: Sequence[str] = ()) -> str | None:
         self._step("write", len(values))
         if self.refusal is None:
             self.values.update(values)
             self.seconds.add(seconds)
+            self._live(*(name for name in values if ":workers:" in name), seconds=seconds)
+        self.remove(remove)
         return self.refusal
+
+    def remove(self, names: Sequence[str]) -> int:
+        return sum(self.values.pop(name, None) is not None for name in names)
+
+    def script(self, _: str) -> Callable[[Sequence[str], Sequence[Any]], list[Any]]:
+        return self._claim
+
+    def _now(self) -> float:
+        return 0.0 if self.loop is None else self.loop.time()
+
+    def _live(self, *workers: str, seconds: float) -> None:
+        self.ends.update(dict.fromkeys(workers, self._now() + seconds))
+
+    def _claim(self, names: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
+        """What `claims.lua` does."""
+        self._step("claim", len(names) // 2)
+        worker, workers, alive, _ = arguments
+        self.values[workers + worker] = b"1"
+        self._live(workers + worker, seconds=alive)
+        return [
+            self._told(answer, claim, worker, workers) for answer, claim in zip(names[::2], names[1::2], strict=True)
+        ]
+
+    def _told(self, answer: str, claim: str, worker: str, workers: str) -> bytes | int:
+        holder = workers + self.values.get(claim, b"").decode()
+        lives = holder in self.values and self.ends[holder] > self._now()
+        if lives and holder != workers + worker:
+            return 0
+        self.values[claim] = worker.encode()
+        return self.values.get(answer, b"")
 
     def close(self) -> None: ...
 
@@ -100,17 +144,18 @@ def test_a_batch_is_looked_up_in_one_step_and_an_answer_is_kept_in_one(line):
     async def main() -> None:
         answers = Answers(AnswersInRedis(TEAM))
         assert await asyncio.gather(*map(answers.get, keys)) == [None] * len(keys)
-        assert line.steps == [("read", len(keys))]
+        assert line.steps == [("read", len(keys)), ("claim", len(keys))]
         for key in keys:
             answers.put(key, kept(), described)
         await written(answers)
-        assert line.steps[1] == ("write", len(keys))
+        assert line.steps[2] == ("write", len(keys))
         found = await asyncio.gather(*map(answers.get, keys))
         assert {each.reply().text for each in found} == {"fine"}
         await answers.close()
 
-    run_virtual(main())
-    assert all(name.startswith("flatout:{team}:answers:") for name in line.values)
+    line.play(main)
+    assert all(name.startswith("flatout:{team}:") for name in line.values)
+    assert not any(":claims:" in name for name in line.values)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +195,7 @@ def test_a_server_that_is_away_costs_no_call_and_is_tried_again_now_and_then(lin
         assert "answers again" in caplog.text
         await answers.close()
 
-    run_virtual(main())
+    line.play(main)
 
 
 def test_answers_that_come_while_the_server_is_away_are_kept_when_it_is_back(line):
@@ -171,7 +216,7 @@ def test_answers_that_come_while_the_server_is_away_are_kept_when_it_is_back(lin
         assert (await answers.get(KEY)).reply().text == "new"
         await answers.close()
 
-    run_virtual(main())
+    line.play(main)
 
 
 def test_no_more_answers_wait_for_the_server_than_fit(line):
@@ -190,7 +235,7 @@ def test_no_more_answers_wait_for_the_server_than_fit(line):
         line.away = False
         await answers.close()
 
-    run_virtual(main())
+    line.play(main)
     assert len(line.values) == HELD
 
 
@@ -205,7 +250,7 @@ def test_a_client_closes_though_the_server_is_away(line):
         await answers.close()
         await asyncio.sleep(2 * REST)
 
-    run_virtual(main())
+    line.play(main)
 
 
 def test_a_full_server_is_said_once_and_its_answers_are_used(line, caplog):
@@ -218,6 +263,65 @@ def test_a_full_server_is_said_once_and_its_answers_are_used(line, caplog):
     shelf.look([Wanted(KEY, 0.0, True)], found)
     assert set(found.kept) == {KEY}
     assert caplog.text.count("keeps no new answers: command not allowed") == 1
+
+
+def test_a_question_that_another_worker_asks_is_waited_for(line):
+    """An engine's speculative copy of a task would pay for every row that the first one asks at that moment."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        assert await one.get(KEY) is None
+        waiting = asyncio.ensure_future(other.get(KEY))
+        assert await other.get(OTHER) is None  # another question does not wait
+        await asyncio.sleep(60)
+        assert not waiting.done()
+        one.put(KEY, kept(), described)
+        assert (await asyncio.wait_for(waiting, 2)).reply().text == "fine"
+        await one.close()
+        await other.close()
+
+    line.play(main)
+
+
+@pytest.mark.parametrize("end", ["let go", "closed", "dead"])
+def test_a_question_without_an_answer_goes_to_one_of_those_that_wait(line, end):
+    """A task that is tried again would wait for its first try, which is dead."""
+
+    async def main() -> None:
+        one, *others = (Answers(AnswersInRedis(TEAM)) for _ in range(3))
+        assert await one.get(KEY) is None
+        waiting = [asyncio.ensure_future(other.get(KEY)) for other in others]
+        await asyncio.sleep(3)
+        if end == "let go":
+            one.let_go(KEY)
+        elif end == "closed":
+            await one.close()
+        else:
+            one._holding.cancel()  # it says nothing any more
+        done, still = await asyncio.wait(waiting, timeout=ALIVE + 1, return_when=asyncio.FIRST_COMPLETED)
+        assert (len(done), len(still)) == (1, 1)
+        assert done.pop().result() is None
+        still.pop().cancel()
+        for answers in others if end == "closed" else (one, *others):
+            await answers.close()
+
+    line.play(main)
+
+
+def test_a_cancelled_call_claims_nothing(line):
+    """Its question would wait for an answer that nobody asks for."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        asking = one.get(KEY)
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.sleep(3)
+        assert await asyncio.wait_for(other.get(KEY), 1) is None
+        await one.close()
+        await other.close()
+
+    line.play(main)
 
 
 @pytest.mark.parametrize(

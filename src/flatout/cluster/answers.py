@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from importlib import resources
 from itertools import islice
 from typing import TypeVar
 
@@ -33,8 +36,22 @@ AT_ONCE = 100
 LARGEST = 1 << 20
 """Bytes of the largest value. A larger answer is not kept."""
 
+CLAIMED = 3_600
+"""Seconds after which a claim is removed whatever happens."""
+
+ALIVE = 5
+"""Seconds for which a worker's claims hold without a word from it."""
+
+POLL = 1.0
+"""Seconds between two looks at a question that another worker asks."""
+
+BEAT = 1.0
+"""Seconds between two such words."""
+
 REST = 5.0
 """Seconds between two looks for a server that is away."""
+
+CLAIM = (resources.files(__package__) / "claims.lua").read_text()
 
 _CHECKSUM = 16  # bytes
 _log = logging.getLogger("flatout")
@@ -43,7 +60,7 @@ _log = logging.getLogger("flatout")
 class AnswersInRedis:
     """The server as a shelf; see `flatout.store.answers.Shelf`.
 
-    It has no claims: a question that another process asks now is asked here, too.
+    A question that a worker asks now is its claim (`claims.lua`), which holds while the worker shows that it lives.
 
     Args:
         place: where it is.
@@ -55,46 +72,92 @@ class AnswersInRedis:
 
     gather = 0.0
     rest = REST
+    poll = POLL
+    beat = BEAT
 
     def __init__(self, place: Place, max_age: float | None = None) -> None:
         self.name = str(place)
         self._line = RedisLine(place, f"the cache {place} needs")
-        self._prefix = prefix(place)
+        self._answers = prefix(place)
+        self._claims = prefix(place, "claims")
+        self._workers = prefix(place, "workers")
+        self._worker = uuid.uuid4().hex
+        self._claim = self._line.script(CLAIM)
+        self._claimed: set[bytes] = set()
+        self._freed: list[bytes] = []
         self._seconds = max(1, round(max_age or KEPT))
         self._refused = False
 
     def look(self, wanted: Sequence[Wanted], found: Found) -> None:
-        """Look up questions."""
+        """Look up questions, and claim those without an answer."""
         for keys in parts({one.key for one in wanted}):
-            values = self._line.read([self._prefix + key.hex() for key in keys])
-            entries = map(entry_of, keys, values)
-            found.kept.update((entry.key, entry.kept) for entry in entries if entry is not None)
+            _add(keys, self._line.read([self._answers + key.hex() for key in keys]), found)
+        missing = [one for one in wanted if one.claims and one.fresh(found.kept.get(one.key)) is None]
+        for some in parts({one.key: one for one in missing}.values()):
+            self._claim_all(some, found)
+
+    def _claim_all(self, wanted: Sequence[Wanted], found: Found) -> None:
+        """Claim questions. One may have been answered, and its other claim given up, since it was looked up."""
+        keys = [one.key for one in wanted]
+        self._free_all()
+        names = [begins + key.hex() for key in keys for begins in (self._answers, self._claims)]
+        told = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED])
+        found.elsewhere.update(key for key, answer in zip(keys, told, strict=True) if answer == 0)
+        self._claimed.update(key for key in keys if key not in found.elsewhere)
+        _add(keys, [answer or None for answer in told], found)
+        for one in wanted:
+            if one.fresh(found.kept.get(one.key)) is not None:
+                self.free(one.key)
 
     def keep(self, new: Sequence[New]) -> None:
         """Keep new answers. If the server refuses one, this says so once: the others may be read all the same."""
         for some in parts(new):
-            values = {self._prefix + each.key.hex(): value_of(each) for each in some}
+            values = {self._answers + each.key.hex(): value_of(each) for each in some}
             small = {name: value for name, value in values.items() if len(value) <= LARGEST}
-            refusal = self._line.write(small, self._seconds)
+            refusal = self._line.write(small, self._seconds, [self._claims + each.key.hex() for each in some])
+            self._claimed.difference_update(each.key for each in some)
             if refusal is not None and not self._refused:
                 _log.warning("the cache %s keeps no new answers: %s", self.name, refusal)
             self._refused = refusal is not None
 
     def free(self, key: bytes) -> None:
-        """Nothing to do: there are no claims."""
+        """Let other processes ask a question, within `BEAT` seconds."""
+        if key in self._claimed:
+            self._freed.append(key)
+
+    def hold(self) -> bool:
+        """Show that this process lives, so that its claims hold. Returns whether there are any."""
+        self._free_all()
+        if self._claimed:
+            self._line.write({self._workers + self._worker: b"1"}, ALIVE)
+        return bool(self._claimed)
+
+    def _free_all(self) -> None:
+        if freed := list(self._freed):  # any thread may add to it
+            self._line.remove([self._claims + key.hex() for key in freed])
+            self._claimed.difference_update(freed)
+            del self._freed[: len(freed)]
 
     def reason(self, error: Exception) -> str:
         """Why it failed, for the end of a sentence."""
         return str(error)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Free all questions, and close the connection."""
+        with suppress(OSError):
+            if self._claimed:
+                self._line.remove([self._workers + self._worker])
         self._line.close()
 
 
-def prefix(place: Place) -> str:
-    """What the names of a team's answers begin with. The braces keep them together where a server is one of many."""
-    return f"flatout:{{{place.name}}}:answers:{FORMAT}:"
+def prefix(place: Place, what: str = "answers") -> str:
+    """What the names of a team's keys begin with. The braces keep them together where a server is one of many."""
+    return f"flatout:{{{place.name}}}:{what}:{FORMAT}:"
+
+
+def _add(keys: Sequence[bytes], values: Sequence[bytes | None], found: Found) -> None:
+    entries = map(entry_of, keys, values)
+    found.kept.update((entry.key, entry.kept) for entry in entries if entry is not None)
 
 
 def value_of(new: New) -> bytes:

@@ -51,12 +51,17 @@ class RedisLine:
             values: list[Any] = self._server.mget(names)
         return values
 
-    def write(self, values: Mapping[str, bytes], seconds: int) -> str | None:
-        """Set these values for some time, in one step. Returns why the server refuses one, as for want of memory."""
+    def write(self, values: Mapping[str, bytes], seconds: int, remove: Sequence[str] = ()) -> str | None:
+        """Set these values for some time, and then remove other names, in one step.
+
+        Returns why the server refuses a value, as for want of memory.
+        """
         with _told():
             pipeline = self._server.pipeline(transaction=False)
             for name, value in values.items():
                 pipeline.set(name, value, ex=seconds)
+            if remove:
+                pipeline.unlink(*remove)
             refusals = [done for done in pipeline.execute(raise_on_error=False) if isinstance(done, Exception)]
             return reason(refusals[0]) if refusals else None
 

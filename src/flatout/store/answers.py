@@ -5,7 +5,7 @@ gathered and written behind the calls, because losing the last of them in a cras
 reason a shelf that fails is left alone, with one warning, and never fails a call.
 
 A question without an answer is claimed by the first process that looks it up, where the shelf has claims. The others
-look again every `POLL` seconds. They find the answer, or that the claim is free: then its process has ended, or had no
+look again every now and then. They find the answer, or that the claim is free: then its process has ended, or had no
 answer.
 """
 
@@ -28,9 +28,6 @@ MOST = 500
 HELD = 10_000
 """New answers that are held while the shelf is left alone. Those beyond are not kept."""
 
-POLL = 0.25
-"""Seconds between two looks at a question that another process asks."""
-
 PATIENCE = 300.0
 """Seconds after which a question is asked although another process asks it: the usual timeout of an attempt. The other
 process may be stopped, or far slower."""
@@ -45,11 +42,15 @@ class Shelf(Protocol):
         name: its name, for people.
         gather: seconds for which new answers are gathered before they are written.
         rest: seconds for which it is left alone after a failure; infinite if it is not used any more.
+        poll: seconds between two looks at a question that another process asks.
+        beat: seconds after which it has to `hold` its claims; infinite if the system does.
     """
 
     name: str
     gather: float
     rest: float
+    poll: float
+    beat: float
 
     def look(self, wanted: Sequence[Wanted], found: Found, /) -> None:
         """Look up questions, and claim those without an answer. What was added to ``found`` before an error counts."""
@@ -61,6 +62,10 @@ class Shelf(Protocol):
 
     def free(self, key: bytes, /) -> None:
         """Let other processes ask a question. Any thread may call this, and it does not block."""
+        ...
+
+    def hold(self) -> bool:
+        """Show that this process lives, so that its claims hold. Returns whether there are any."""
         ...
 
     def reason(self, error: Exception, /) -> str:
@@ -103,6 +108,7 @@ class Answers:
         self._reading = False
         self._elsewhere: list[Asked] = []
         self._polling: asyncio.TimerHandle | None = None
+        self._holding: asyncio.TimerHandle | None = None
         self._new: list[New] = []
         self._writing = False
         self._waits: asyncio.TimerHandle | None = None  # until new answers are written
@@ -154,8 +160,9 @@ class Answers:
         if math.isfinite(self._rests_until):
             self._rests_until = -math.inf  # what is held has its last chance
         self._write(loop)
-        if self._polling is not None:
-            self._polling.cancel()
+        for timer in (self._polling, self._holding):
+            if timer is not None:
+                timer.cancel()
         await loop.run_in_executor(self._thread, self._shelf.close)
         self._thread.shutdown(wait=False)
 
@@ -176,6 +183,7 @@ class Answers:
             self._reading = False
             self._judge(None if reading.cancelled() else reading.exception(), loop)
             self._hand_out(asked, found)
+            self._hold_soon(loop)
             self._look_up(loop)
 
         wanted = [one.wanted for one in asked]
@@ -192,7 +200,7 @@ class Answers:
             elif kept is None and one.wanted.claims:
                 self._shelf.free(one.wanted.key)  # its caller was cancelled
         if self._elsewhere and self._polling is None:
-            self._polling = asyncio.get_running_loop().call_later(POLL, self._look_again)
+            self._polling = asyncio.get_running_loop().call_later(self._shelf.poll, self._look_again)
 
     def _look_again(self) -> None:
         """Look up what other processes were asking, and let those ask that have waited long enough."""
@@ -207,6 +215,20 @@ class Answers:
             else:
                 one.found.set_result(None)
         self._look_up(loop)
+
+    def _hold_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._holding is None and math.isfinite(self._shelf.beat) and not self._closed:
+            self._holding = loop.call_later(self._shelf.beat, self._hold, loop)
+
+    def _hold(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hold the claims, as long as there are any. If that fails, others may ask the same; no more."""
+
+        def done(holding: asyncio.Future[bool]) -> None:
+            self._holding = None
+            if not holding.cancelled() and (holding.exception() is not None or holding.result()):
+                self._hold_soon(loop)
+
+        loop.run_in_executor(self._thread, self._shelf.hold).add_done_callback(done)
 
     # Writing
 
@@ -243,8 +265,9 @@ class Answers:
         if error is not None:
             most, pending = 0 if self._rests_until == math.inf else HELD, [*new, *self._new]
             self._new, new = pending[:most], pending[most:]
+            for lost in new:
+                self._shelf.free(lost.key)
         for key, kept, _ in new:
-            self._shelf.free(key)
             if self._unwritten.get(key) is kept:
                 del self._unwritten[key]
         self._write_soon(loop)

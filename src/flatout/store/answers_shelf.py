@@ -18,6 +18,9 @@ from .queries import queries
 GATHER = 0.05
 """Seconds for which new answers are gathered before they are written: the disk takes its time for each commit."""
 
+POLL = 0.25
+"""Seconds between two looks at a question that another process asks."""
+
 AT_ONCE = 32
 """Questions that one statement looks up. One by one, each takes twice as long."""
 
@@ -37,6 +40,8 @@ class AnswersFile:
 
     gather = GATHER
     rest = math.inf
+    poll = POLL
+    beat = math.inf
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._place = Place.to(path)
@@ -69,6 +74,10 @@ class AnswersFile:
     def free(self, key: bytes) -> None:
         """Let other processes ask a question."""
         self._claims.free(key)
+
+    def hold(self) -> bool:
+        """Nothing to do: the system holds them."""
+        return False
 
     def reason(self, error: Exception) -> str:
         """Why it failed, for the end of a sentence."""

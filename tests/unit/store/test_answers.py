@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 from flatout import Call, Reply, ServerError
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.cache import Cache
-from flatout.store import answers as module
 from flatout.store import byte_locks
 from flatout.store.answers import PATIENCE, Answers
-from flatout.store.answers_shelf import AT_ONCE, AnswersFile
+from flatout.store.answers_shelf import AT_ONCE, POLL, AnswersFile
 from flatout.store.claims import FILES, Claims
 from flatout.testing import run_virtual
 from flatout.values.kept import Kept
@@ -310,7 +309,7 @@ def test_a_poll_costs_no_more_than_a_look(file):
         keys = [number.to_bytes(32, "big") for number in range(1_000)]
         await asyncio.gather(*map(one.get, keys))
         waiting = [asyncio.ensure_future(other.get(key)) for key in keys]
-        await asyncio.sleep(module.POLL * 3)
+        await asyncio.sleep(POLL * 3)
         assert len(other._elsewhere) + len(other._asked) <= 1_000
         for key in keys:
             one.let_go(key)
