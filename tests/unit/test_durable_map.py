@@ -77,6 +77,30 @@ def test_a_half_finished_item_pays_for_the_rest_alone(path):
     assert [(r.output, r.item, r.attempts) for r in again] == [(r.output, r.item, r.attempts) for r in results]
 
 
+class Pet(BaseModel):
+    name: str
+
+
+def test_a_kept_answer_has_its_output_again(path):
+    """A resumed function would get None where it got an object, and fail at it."""
+
+    async def pet(item: str, made: Any) -> str:
+        found = (await made.call(item, output=Pet)).output
+        assert isinstance(found, Pet)
+        await made.call("then stop")
+        return found.name
+
+    def answer(prompt: str) -> str:
+        if prompt == "then stop":
+            raise Stop
+        return '{"name": "Rex"}'
+
+    crash(pet, ["a pet"], path, Wire(answer))
+    wire = Wire()
+    assert run(pet, ["a pet"], path, wire)[0].output == "Rex"
+    assert wire.prompts == ["then stop"]
+
+
 async def fanned(item: int, made: Any) -> list[str]:
     async def branch(name: str) -> list[str]:
         for _ in range(random.randrange(3)):
