@@ -28,6 +28,7 @@ from .stack import KeptAnswers, Stack
 from .store.memory import Memory
 from .tasks.closing import close_all
 from .values import Call, Endpoint, Limits, Reply, Route, Target
+from .values.place import is_place
 
 if TYPE_CHECKING:
     from .local import LocalServer
@@ -100,6 +101,9 @@ class Engine:
             memory=_memory() if transport is None else None,
             kept=kept,
         )
+        given = (targets.client_limits, *config.limits.values())
+        if any(each.shared is not None and is_place(each.shared) for each in given):
+            self.stack.limiters.count()
 
     @property
     def window(self) -> int:

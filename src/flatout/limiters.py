@@ -29,6 +29,7 @@ from .values.place import is_place, place_of
 if TYPE_CHECKING:
     from .cluster.limits import LeasedLimits
     from .cluster.links import Link
+    from .cluster.reporter import Reporter, Tally
 
 Key = tuple[str, str]
 """What limits belong to; see `Target.limited`."""
@@ -149,9 +150,11 @@ class Limiters:
         self._paused = False
         self._trusted = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
+        self._tally: Tally | None = None
         self._links: dict[str, Link] = {}  # to the places through which limits are shared
         self._linking = threading.Lock()
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
+        self._keys: dict[str, Key] = {}  # by the target's name
         self._at: defaultdict[tuple[str, str], list[Limit]] = defaultdict(list)  # by the address and the model
         self.limits: dict[str, Limit] = {}
 
@@ -198,6 +201,20 @@ class Limiters:
                 link.check()
                 self._links[name] = link
             return link
+
+    def count(self) -> Tally:
+        """Count what calls come to, for those who look at the team. Calls that have begun are not counted."""
+        from .cluster.reporter import Tally
+
+        self._tally = self._tally or Tally(self._events)
+        return self._tally
+
+    def _reporter(self, limit: Limit, key: Key) -> Reporter:
+        """What tells the team of a target."""
+        from .cluster.reporter import Reporter
+
+        tally = self.count()
+        return Reporter(limit.status, lambda: tally.of(lambda name: self._keys.get(name) == key))
 
     def speed(self, target: Target, calls: Sequence[Call] = ()) -> Speed:
         """How many requests a target accepts, and who says so. What an earlier run learnt is read from the disk.
@@ -249,7 +266,7 @@ class Limiters:
 
     def of(self, target: Target) -> Limiter:
         """The one limiter of a target, or of the group that it shares its limits with, after `find`."""
-        key = target.limited
+        key = self._keys[target.name] = target.limited
         limiter = self._made.get(key)
         if limiter is None:
             name = key[0] if key[0] not in self.limits else f"{key[0]} (group)"  # an endpoint may have the group's name
@@ -346,5 +363,5 @@ class Limiters:
             hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
         if shared is not None and not isinstance(shared, SharedLimits):
-            shared.attend(name, limit.queue, self._events.emit)
+            shared.attend(name, limit.queue, self._events.emit, self._reporter(limit, target.limited))
         return Limiter(limit, estimator, partial(pacer, shared=None), given)

@@ -16,6 +16,7 @@ from flatout.cluster.redis import SCRIPT, arguments, results
 from flatout.policies.pacing.exchange import Ask, CellAsk, News, SlotsAsk, Told
 from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
+from flatout.policies.pacing.reports import Report, Reports, Summed, Sums
 from tests.support.redis_server import needs_redis, redis_server
 
 pytestmark = needs_redis
@@ -33,7 +34,7 @@ def client():
     shutil.rmtree(folder)
 
 
-KEYS = ["state", "log", "kept"]
+KEYS = ["state", "log", "kept", "reports"]
 AMOUNTS = st.floats(0.0, 1_000.0)
 RATES = st.floats(0.01, 10_000.0)
 CELLS = st.builds(
@@ -62,26 +63,43 @@ ASKS = st.builds(
     version=st.sampled_from([0.0, 1.0]),
 )
 
+COUNTS = st.integers(0, 1_000)
+SUMS = st.builds(Sums, *5 * [COUNTS], AMOUNTS, COUNTS)
+REPORTS = st.builds(Report, SUMS, SUMS, st.just("target"), st.just("host:1"), pace=st.none() | RATES)
+
 
 @settings(max_examples=150, deadline=None)
 @given(
     st.lists(
-        st.tuples(ASKS, st.sampled_from([0.0, 0.01, 0.3, 2.0, 30.0, -100.0]), st.sampled_from([0, 0, 0, 4])),
+        st.tuples(
+            ASKS,
+            st.sampled_from([0.0, 0.01, 0.3, 2.0, 30.0, -100.0]),
+            st.sampled_from([0, 0, 0, 4]),
+            st.just(b"") | REPORTS.map(msgspec.msgpack.encode),
+        ),
         min_size=1,
         max_size=25,
     )
 )
 def test_the_script_is_the_pure_keeper(client, exchanges):
     """Everything that is proved of the one would be false of the other, which is the one that works."""
-    script, keeper, clock = client.register_script(SCRIPT), Keeper(), 1_700_000_000.0
+    script, keeper, reports, clock = client.register_script(SCRIPT), Keeper(), Reports(), 1_700_000_000.0
     client.delete(*KEYS)
-    for number, (asked, gap, late) in enumerate(exchanges):
+    for number, (asked, gap, late, report) in enumerate(exchanges):
         ask = replace(asked, number=number - late)
         clock += gap
-        expected = keeper.exchange(clock, ask)
-        answer = script(keys=KEYS, args=arguments(ask, News(), repr(clock)))
+        overtaken, expected = keeper.overtaken(ask), keeper.exchange(clock, ask)
+        if not overtaken:
+            reports.hear(ask.worker, report, keeper.workers, clock)
+        answer = script(keys=KEYS, args=arguments(ask, News(report=report), repr(clock)))
         assert results(answer)[0] == expected
         assert msgspec.msgpack.decode(client.get("state"), type=Keeper) == keeper
+        kept = client.hgetall("reports")
+        summed = kept.pop(b"state", None)
+        assert (summed and msgspec.msgpack.decode(summed, type=Summed)) == reports.summed
+        assert {name: msgspec.msgpack.decode(each, type=Report) for name, each in kept.items()} == {
+            f"state:{name}".encode(): each for name, each in reports.by_worker.items()
+        }
 
 
 @pytest.fixture

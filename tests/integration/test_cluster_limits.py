@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
 from flatout import Client, ConfigError, Limits
 from flatout.cli import main
+from flatout.look.team import look_at_team
+from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from flatout.values.place import place_of
 from tests.support.limited_programs import RPM, programs, stats, use
 from tests.support.redis_server import needs_redis, redis_server
 
@@ -46,6 +52,38 @@ def test_four_workers_share_one_limit_though_one_is_killed_and_redis_restarts(tm
         assert use(without, still, WORKERS - 1) >= 0.93
         assert use(alone, still, WORKERS - 1) >= 0.6  # three quarters are theirs, of which they use nine tenths
         assert use(again, still, WORKERS - 1) >= 0.93
+
+
+def test_a_team_is_seen_by_its_address(redis, capsys):
+    """Nobody could tell whether a fleet is at work, what holds it, or what it has cost."""
+    address = redis.address("team")
+    assert main(["status", address]) == 2
+    assert "nobody has shared limits at" in capsys.readouterr().err
+
+    async def work():
+        transport = SimulatedTransport(ProviderModel(ProviderSettings(latency=0.05)))
+        limits = Limits(rpm=6_000, shared=address)
+        async with Client("any", base_url="http://any/v1", limits=limits, transport=transport, config={}) as client:
+            asking = asyncio.create_task(client.gather(["a question"] * 200))
+            seen = []
+            while not asking.done():
+                await asyncio.sleep(0.3)
+                with suppress(ConfigError):  # nothing is known yet
+                    seen += (await asyncio.to_thread(look_at_team, place_of(address))).targets
+        return seen
+
+    seen = asyncio.run(work())
+    assert [worker.name.endswith(f":{os.getpid()}") for worker in seen[-1].workers] == [True]
+    assert max(target.sums.answered for target in seen) > 0
+    for command in (["status", address], ["watch", address, "--once"]):
+        assert main(command) == 0
+        assert "200 answered" in capsys.readouterr().out
+    assert main(["status", address, "--json"]) == 0
+    [target] = json.loads(capsys.readouterr().out)["targets"]
+    assert (target["workers"], target["sums"]["cost"]) == ([], None)
+    redis.kill()
+    assert main(["status", address]) == 2
+    assert f"{address} cannot be reached: " in capsys.readouterr().err
 
 
 @pytest.mark.soak

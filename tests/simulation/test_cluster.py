@@ -6,10 +6,12 @@ import asyncio
 
 import pytest
 
+from flatout.look.team import look_at_team
 from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.unknown.leased import DISORDER
 from flatout.testing import ProviderSettings, run_virtual
-from tests.support.cluster_world import World
+from flatout.values.place import place_of
+from tests.support.cluster_world import PLACE, World
 
 RPM = 6_000
 
@@ -173,3 +175,34 @@ def test_what_the_target_does_not_say_beforehand_is_found(run, server, limits, l
         assert world.exchanges - before <= 1.25 * 4 * 10.0 / DISORDER  # no more than a search needs
 
     run(World(provider(**server), 0.002, 60), course)
+
+
+def test_who_looks_at_the_team_sees_what_the_provider_has_seen(run):
+    """People would see calls twice that a worker reports again, or lose those of workers that died."""
+
+    rpm = 600
+
+    async def course(world):
+        world.start(4, rpm=rpm)
+        for name in ("answers", "up"):  # first the keeper hears, and then it forgets all workers
+            await asyncio.sleep(10.0)
+            setattr(world, name, False)
+            await asyncio.sleep(15.0)
+            setattr(world, name, True)
+        await asyncio.sleep(5.0)
+        await world.kill(0)
+        await asyncio.sleep(70.0)
+        [target] = look_at_team(place_of(PLACE)).targets
+        served, lost = stats(world)["answered"], 2 * rpm / 60.0  # since the last reports
+        assert served - lost <= target.sums.answered <= served
+        assert target.sums.input_tokens >= target.sums.answered
+        assert (target.sums.cost, target.sums.unpriced) == (None, target.sums.answered)
+        assert target.sent == pytest.approx(USE * rpm / 60.0, rel=0.03)
+        [limit] = target.limits
+        assert (limit.name, limit.limit) == ("rpm", rpm)
+        assert limit.used == pytest.approx(USE, rel=0.03)
+        assert target.binds == "requests"
+        assert len(target.workers) == 3
+        assert sum(worker.in_flight for worker in target.workers) > 0
+
+    run(World(provider(rpm=rpm), 0.002, 30), course)

@@ -10,6 +10,7 @@ from flatout import Client, Limits
 from flatout.policies.pacing.exchange import Ask, Granted, News, Read
 from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
+from flatout.policies.pacing.reports import Reports, Seen
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values.place import Place
 
@@ -25,7 +26,8 @@ class World:
         eager: how many calls each worker has open, waiting or in flight.
 
     Attributes:
-        up: whether the keeper answers.
+        up: whether the keeper is there.
+        answers: whether what it answers arrives.
         exchanges: how many there were.
         answered: the answered calls, by worker.
     """
@@ -33,14 +35,19 @@ class World:
     def __init__(self, provider: ProviderSettings, delay: float = 0.001, eager: int = 40) -> None:
         self.model = ProviderModel(provider)
         self._eager = eager
-        self.up, self.exchanges = True, 0
+        self.up, self.answers, self.exchanges = True, True, 0
         self.answered: list[int] = []
         self.workers: list[asyncio.Task[None]] = []
-        self._keeper, self._journal, self._delay = Keeper(), SharedJournal(), delay
+        self._delay = delay
+        self.forget()
 
     def forget(self) -> None:
         """The keeper loses its memory."""
-        self._keeper, self._journal = Keeper(), SharedJournal()
+        self._keeper, self._journal, self._reports = Keeper(), SharedJournal(), Reports()
+
+    def look(self) -> list[Seen]:
+        """What there is to see at the keeper."""
+        return [self._reports.seen(self._clock(), self._keeper)]
 
     def link(self, place: Place) -> Link:
         """What stands in for `flatout.cluster.redis.RedisLink`."""
@@ -51,9 +58,11 @@ class World:
         if not self.up:
             raise ConnectionRefusedError("connection refused")
         self.exchanges += 1
-        clock = asyncio.get_running_loop().time() + 1_000.0
-        answer = self._keeper.exchange(clock, ask), self._journal.exchange(news)
+        answer = self._keeper.exchange(self._clock(), ask), self._journal.exchange(news)
+        self._reports.hear(ask.worker, news.report, self._keeper.workers, self._clock())
         await self._travel()
+        if not self.answers:
+            raise ConnectionResetError("connection reset")
         return answer
 
     def start(self, count: int = 1, **limits: Any) -> None:
@@ -91,6 +100,10 @@ class World:
             result = await client.result(f"{number} {part} {count}")
             self.answered[number] += result.ok
 
+    @staticmethod
+    def _clock() -> float:
+        return asyncio.get_running_loop().time() + 1_000.0
+
     async def _travel(self) -> None:
         await asyncio.sleep(random.expovariate(1.0 / self._delay))
 
@@ -99,7 +112,7 @@ class Link:
     """A connection to the keeper."""
 
     def __init__(self, world: World, place: Place) -> None:
-        self.place, self.exchange = str(place), world.exchange
+        self.place, self.exchange, self.look = str(place), world.exchange, world.look
 
     def check(self) -> None:
         """It is there."""

@@ -7,6 +7,7 @@ import sys
 from types import ModuleType
 
 import pytest
+from msgspec.msgpack import encode
 from msgspec.structs import replace
 
 from flatout import ConfigError, Limits
@@ -15,6 +16,7 @@ from flatout.cluster.ray import Keepers, RayKeeper
 from flatout.policies.pacing.exchange import Ask, CellAsk, News
 from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
+from flatout.policies.pacing.reports import Report, Sums
 from flatout.values.place import Place, place_of
 
 PLACE = place_of("ray://team")
@@ -64,7 +66,14 @@ def ray(monkeypatch):
         def remote(self):
             return module.actors.setdefault(str(self._options), Actor(self._kind()))
 
+    def get_actor(name, namespace):
+        for options, actor in module.actors.items():
+            if f"'name': '{name}'" in options:
+                return actor
+        raise ValueError(name)
+
     module.remote, module.exceptions, module.is_initialized = Remote, errors, lambda: True
+    module.get_actor = get_actor
     module.get = lambda answer, timeout: asyncio.run(answer)
     monkeypatch.setitem(sys.modules, "ray", module)
     monkeypatch.setitem(sys.modules, "ray.exceptions", errors)
@@ -109,6 +118,20 @@ def test_all_clients_of_a_name_find_the_same_actor(ray):
     assert "'name': 'other:" in other
     assert "'get_if_exists': True" in one
     assert "'lifetime': 'detached'" in one
+
+
+def test_a_team_in_ray_is_seen_without_starting_anything(ray):
+    """Looking would start an actor that outlives the look, or not find the one that is there."""
+    link = link_to(PLACE)
+    assert link.look() == []
+    assert ray.actors == {}
+    link.check()
+    report = Report(Sums(answered=3), Sums(), "target", "host:1")
+    asyncio.run(link.keeper("target").exchange(ASK, News(report=encode(report))))
+    [seen] = link.look()
+    assert seen.reports == {"a": report}
+    assert seen.summed.sums == Sums(answered=3)
+    assert [worker.name for worker in seen.keeper.workers] == ["a"]
 
 
 def test_an_actor_that_fails_counts_as_away(ray):

@@ -10,7 +10,7 @@ import typer
 from flatout.text import figures
 
 from .exit_codes import FAILED
-from .run_names import RunName, find
+from .run_names import RunName, RunOrTeam, find, team_of
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flatout.look.facts import Facts, PerhapsPaid
     from flatout.store.gateway import Served
     from flatout.values.budget import Standing
+    from flatout.values.place import Place
 
 _MOST = 3
 """Most sentences on why a run is not faster, and most changes; --json has all."""
@@ -30,6 +31,7 @@ STATUS_EPILOG = """\
 
 $ flatout status answers.jsonl
 $ flatout status answers.jsonl.flatout --json
+$ flatout status redis://host:6379/0/team  # workers that share limits
 """
 
 EXPORT_EPILOG = """\
@@ -43,10 +45,15 @@ $ flatout export damaged.flatout -o rescued.jsonl --salvage
 
 
 def status(
-    run: RunName,
+    run: RunOrTeam,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="One JSON object, for programs.")] = False,
 ) -> int:
-    """Show how far a run is, what slows it, what failed and what it cost: at any time, also after a crash."""
+    """Show how far a run is, what slows it, what failed and what it cost: at any time, also after a crash.
+
+    Or what the workers do that share limits on several machines.
+    """
+    if (team := team_of(run)) is not None:
+        return _team(team, as_json=as_json)
     from msgspec import to_builtins
 
     from flatout.look.changes import changes
@@ -73,6 +80,21 @@ def status(
         steered: list[Fact] = [("" if place else "changed", clean(each)) for place, each in enumerate(changed)]
         lines = lay_out([*pace, *describe(facts), *steered])
         show("\n".join([f"{clean(str(place))}: {_state(facts)}", *lines]), fit=True)
+    return 0
+
+
+def _team(place: Place, *, as_json: bool) -> int:
+    from msgspec import to_builtins
+
+    from flatout.look.team import look_at_team
+
+    from .team_text import lines
+
+    team = look_at_team(place)
+    if as_json:
+        show_json(to_builtins(team))
+    else:
+        show("\n".join(lines(team)), fit=True)
     return 0
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .programs import refuse
 from .terminal import clean, say
+
+if TYPE_CHECKING:
+    from flatout.values.place import Place
 
 RunName = Annotated[
     str,
@@ -17,6 +20,26 @@ RunName = Annotated[
         help="The output or the run file; for a run without -o its input, [bold]-[/bold] for standard input.",
     ),
 ]
+
+RunOrTeam = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        help="The output or the run file; for a run without -o its input, [bold]-[/bold] for standard input. Or where "
+        "workers share limits: [bold]redis://host:6379/0/team[/bold].",
+    ),
+]
+
+
+def team_of(run: str) -> Place | None:
+    """Where a team shares limits, if this is such an address and no run's name.
+
+    Raises:
+        ConfigError: it is a wrong one, or has a password in it.
+    """
+    from flatout.values.place import SCHEMES, place_of
+
+    return place_of(run) if run.partition("://")[0] in SCHEMES and "://" in run else None
 
 
 def find(run: str, *, steered: bool = False) -> Path:

@@ -3,6 +3,7 @@
 -- KEYS[1]  the state: what `Keeper` holds, as MessagePack
 -- KEYS[2]  the batches of the log
 -- KEYS[3]  the state that the log has led to, and the number of its first batch
+-- KEYS[4]  the reports of all targets' workers, and their sums
 -- ARGV[1]  an `Ask`, as MessagePack
 -- ARGV[2]  seconds after which the state is forgotten if nobody asks
 -- ARGV[3]  a clock to go by; without it, this server's. Only tests give one.
@@ -21,6 +22,8 @@ local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_NUMBER
 local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local S_MOST, S_HELD, S_WANT = 1, 2, 3
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
+
+local gone = {}  -- the names of workers that are no longer counted
 
 local max, min, floor = math.max, math.min, math.floor
 
@@ -44,7 +47,11 @@ end
 local function met(keeper, ask, known, now)
   local workers = {}
   for _, each in ipairs(keeper[K_WORKERS]) do
-    if each == known or now - each[W_SEEN] < ACTIVE then workers[#workers + 1] = each end
+    if each == known or now - each[W_SEEN] < ACTIVE then
+      workers[#workers + 1] = each
+    else
+      gone[#gone + 1] = each[W_NAME]
+    end
   end
   keeper[K_WORKERS] = workers
   if not known then
@@ -198,7 +205,7 @@ local function told_by(keeper, now)
 end
 
 local function late(keeper)
-  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST]}
+  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST]}, true
 end
 
 local function exchange(keeper, clock, ask)
@@ -215,6 +222,7 @@ local function exchange(keeper, clock, ask)
   if ask[LEAVES] then
     local _, place = named(keeper[K_WORKERS], ask[WORKER])
     table.remove(keeper[K_WORKERS], place)
+    gone[#gone + 1] = ask[WORKER]
   end
   return {
     max(0, keeper[K_PAUSED] - now),
@@ -257,6 +265,24 @@ local function log_exchange(batch, place, kept_at, kept)
   return read
 end
 
+-- flatout/policies/pacing/reports.py
+
+local SUMS, HEARD = 1, 2
+local target = string.match(KEYS[1], '[^:]*$')
+
+local function hear_report(worker, given, clock)
+  if given ~= '' then
+    local report, field = cmsgpack.unpack(given), target .. ':' .. worker
+    local before, summed = redis.call('HGET', KEYS[4], field), redis.call('HGET', KEYS[4], target)
+    before = before and cmsgpack.unpack(before)[SUMS] or report[HEARD]
+    summed = summed and cmsgpack.unpack(summed) or {clock, {0, 0, 0, 0, 0, 0, 0}}
+    for place, sum in ipairs(report[SUMS]) do summed[2][place] = summed[2][place] + sum - before[place] end
+    redis.call('HSET', KEYS[4], target, cmsgpack.pack(summed), field, given)
+    redis.call('EXPIRE', KEYS[4], ARGV[2])
+  end
+  for _, name in ipairs(gone) do redis.call('HDEL', KEYS[4], target .. ':' .. name) end
+end
+
 local clock = tonumber(ARGV[3])
 if not clock then
   local time = redis.call('TIME')
@@ -264,6 +290,8 @@ if not clock then
 end
 local state = redis.call('GET', KEYS[1])
 local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, {}, {}, {}}
-local granted = exchange(keeper, clock, cmsgpack.unpack(ARGV[1]))
-redis.call('SET', KEYS[1], cmsgpack.pack(keeper), 'EX', ARGV[2])
+local ask = cmsgpack.unpack(ARGV[1])
+local granted, overtaken = exchange(keeper, clock, ask)
+redis.call('SET', KEYS[1], cmsgpack.pack(keeper), 'EX', ARGV[2])  -- first: a full server refuses it, and with it all
+if not overtaken then hear_report(ask[WORKER], ARGV[8], clock) end
 return {cmsgpack.pack(granted), unpack(log_exchange(ARGV[4], tonumber(ARGV[5]), ARGV[6], ARGV[7]))}

@@ -11,10 +11,14 @@ import secrets
 from collections.abc import Callable, Sized
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from flatout.events import Event, KeeperAway, KeeperBack, LimitsDiffer
 from flatout.policies.pacing.exchange import Ask, Granted, News, Read
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.team import Team
+
+from .reporter import Reporter
 
 PATIENCE = 0.75
 """Seconds to wait for the keeper's answer before it counts as away."""
@@ -67,20 +71,22 @@ class LeasedLimits(Team):
         self._queue: Queue | None = None
         self._target = ""
         self._emit: Callable[[Event], None] = lambda event: None
+        self._reporter: Reporter | None = None
         self._asks_soon = self._closed = False
         self._exchanging: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._said: set[str] = set()  # the limits that were said to differ
 
-    def attend(self, target: str, queue: Queue, emit: Callable[[Event], None]) -> None:
+    def attend(self, target: str, queue: Queue, emit: Callable[[Event], None], reporter: Reporter) -> None:
         """Serve the calls of one queue.
 
         Args:
             target: the target's name, for people.
             queue: the calls.
             emit: receives an event when the keeper is away or back.
+            reporter: tells what comes of the calls.
         """
-        self._target, self._queue, self._emit = target, queue, emit
+        self._target, self._queue, self._emit, self._reporter = target, queue, emit, reporter
         self.waiting = lambda: len(queue.waiting)
 
     async def close(self) -> None:
@@ -116,6 +122,8 @@ class LeasedLimits(Team):
 
     async def _exchange(self, *, leaves: bool = False) -> None:
         ask, news = self.ask(_present(), leaves=leaves)
+        if self._reporter is not None:
+            news = replace(news, report=self._reporter.report(last=leaves))
         was_away = self.away
         try:
             async with asyncio.timeout(PATIENCE):
@@ -125,6 +133,8 @@ class LeasedLimits(Team):
                 self._tell_away(str(error) or "no answer in time")
             return
         self.granted(ask, granted, read, _present())
+        if self._reporter is not None:
+            self._reporter.heard(news.report)
         if was_away:
             self._tell_back()
         self._tell_differences()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from flatout.policies.pacing.reports import Seen
 from flatout.values.place import RAY, Place
 
 from .limits import Keeper
@@ -17,6 +18,14 @@ class Link(Protocol):
 
         Raises:
             ConfigError: it is not, or the package that it needs is not installed.
+        """
+        ...
+
+    def look(self) -> list[Seen]:
+        """See all targets whose limits are shared there, without changing anything. Blocks.
+
+        Raises:
+            ConfigError: the place is not there, or the package that it needs is not installed.
         """
         ...
 

@@ -14,6 +14,7 @@ from flatout.errors import ConfigError
 from flatout.policies.pacing.exchange import Ask, Granted, News, Read
 from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
+from flatout.policies.pacing.reports import Reports, Seen
 from flatout.values.place import Place
 
 FORMAT = 2
@@ -28,6 +29,7 @@ FIRST_PATIENCE = 60.0
 _encode = msgspec.msgpack.Encoder().encode
 _granted = msgspec.msgpack.Decoder(Granted).decode
 _ask = msgspec.msgpack.Decoder(Ask).decode
+_seen = msgspec.msgpack.Decoder(list[Seen]).decode
 
 Answer = tuple[bytes, int, tuple[bytes, ...], int, bytes]
 """What was granted, and the fields of `Read`."""
@@ -40,18 +42,27 @@ class Keepers:
     """
 
     def __init__(self) -> None:
-        self._keepers: dict[str, tuple[Keeper, SharedJournal]] = {}
+        self._keepers: dict[str, tuple[Keeper, SharedJournal, Reports]] = {}
 
     def here(self) -> None:
         """Say that the actor has started."""
 
-    def exchange(self, target: str, ask: bytes, news: tuple[bytes, int, int, bytes]) -> Answer:
+    def exchange(self, target: str, ask: bytes, news: tuple[bytes, int, int, bytes, bytes]) -> Answer:
         """One exchange of a worker with the keeper of one target's limits."""
         if target not in self._keepers:
-            self._keepers[target] = Keeper(), SharedJournal()
-        keeper, journal = self._keepers[target]
-        read = journal.exchange(News(*news))
-        return _encode(keeper.exchange(time.monotonic(), _ask(ask))), read.end, read.batches, read.kept_at, read.kept
+            self._keepers[target] = Keeper(), SharedJournal(), Reports()
+        keeper, journal, reports = self._keepers[target]
+        asked, told, now = _ask(ask), News(*news), time.monotonic()
+        read = journal.exchange(told)
+        overtaken = keeper.overtaken(asked)
+        granted = keeper.exchange(now, asked)
+        if not overtaken:
+            reports.hear(asked.worker, told.report, keeper.workers, now)
+        return _encode(granted), read.end, read.batches, read.kept_at, read.kept
+
+    def look(self) -> bytes:
+        """What there is of all targets: a list of `Seen`."""
+        return _encode([reports.seen(time.monotonic(), keeper) for keeper, _, reports in self._keepers.values()])
 
 
 class RayLink:
@@ -71,15 +82,7 @@ class RayLink:
         Raises:
             ConfigError: this process is in no cluster of Ray, or the actor does not start.
         """
-        try:
-            import ray
-        except ImportError:
-            raise ConfigError(
-                f"limits shared at {self._place} need ray, which is not installed: pip install 'flatout[ray]'"
-            ) from None
-        if not ray.is_initialized():
-            raise ConfigError(f"limits shared at {self._place} need a cluster of Ray: call ray.init() before")
-        options = {"name": f"{self._place.name}:limits:{FORMAT}", "namespace": NAMESPACE, "lifetime": "detached"}
+        ray, options = self._cluster(), {"name": self._name, "namespace": NAMESPACE, "lifetime": "detached"}
         try:
             made: Any = ray.remote(Keepers).options(**options, get_if_exists=True, num_cpus=0, max_restarts=-1)
             self._actor = made.remote()
@@ -88,6 +91,42 @@ class RayLink:
             raise ConfigError(
                 f"the limits shared at {self._place} cannot be reached, so nothing is sent: {_reason(error)}"
             ) from None
+
+    def look(self) -> list[Seen]:
+        """See all targets whose limits are shared there, without changing anything. Blocks.
+
+        Raises:
+            ConfigError: this process is in no cluster of Ray, or the actor does not answer.
+        """
+        ray = self._cluster()
+        try:
+            actor = ray.get_actor(self._name, namespace=NAMESPACE)
+            return _seen(ray.get(actor.look.remote(), timeout=FIRST_PATIENCE))
+        except ValueError:  # nobody has started it
+            return []
+        except (ray.exceptions.RayError, TimeoutError) as error:
+            raise ConfigError(f"{self._place} cannot be reached: {_reason(error)}") from None
+
+    @property
+    def _name(self) -> str:
+        """The actor's."""
+        return f"{self._place.name}:limits:{FORMAT}"
+
+    def _cluster(self) -> Any:
+        """The package ray, in a process that is in a cluster.
+
+        Raises:
+            ConfigError: it is not installed, or the process is in none.
+        """
+        try:
+            import ray
+        except ImportError:
+            raise ConfigError(
+                f"limits shared at {self._place} need ray, which is not installed: pip install 'flatout[ray]'"
+            ) from None
+        if not ray.is_initialized():
+            raise ConfigError(f"limits shared at {self._place} need a cluster of Ray: call ray.init() before")
+        return ray
 
     def keeper(self, target: str) -> RayKeeper:
         """The keeper of one target's limits."""
@@ -113,7 +152,7 @@ class RayKeeper:
         """
         from ray.exceptions import RayError
 
-        given = news.batch, news.place, news.kept_at, news.kept
+        given = news.batch, news.place, news.kept_at, news.kept, news.report
         try:
             granted, *read = await self._actor.exchange.remote(self._target, _encode(ask), given)
         except RayError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections import defaultdict
 from functools import cached_property
 from importlib import resources
 from types import ModuleType
@@ -17,6 +18,8 @@ import msgspec
 
 from flatout.errors import ConfigError
 from flatout.policies.pacing.exchange import Ask, Granted, News, Read
+from flatout.policies.pacing.leases import Keeper
+from flatout.policies.pacing.reports import Report, Seen, Summed
 from flatout.values.place import PASSWORD, Place
 
 if TYPE_CHECKING:
@@ -46,6 +49,9 @@ SCRIPT = (resources.files(__package__) / "keeper.lua").read_text()
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Granted).decode
+_decode_keeper = msgspec.msgpack.Decoder(Keeper).decode
+_decode_report = msgspec.msgpack.Decoder(Report).decode
+_decode_summed = msgspec.msgpack.Decoder(Summed).decode
 
 
 class RedisLink:
@@ -77,6 +83,19 @@ class RedisLink:
                 f"the limits shared at {self._place} are too far away, so nothing is sent: "
                 f"an answer took {took:.1f} s, and may take {PATIENCE} s"
             )
+
+    def look(self) -> list[Seen]:
+        """See all targets whose limits are shared there, without changing anything. Blocks.
+
+        Raises:
+            ConfigError: the server is not there, or the package redis is not installed.
+        """
+        redis = package(f"limits shared at {self._place} need")
+        try:
+            with redis.Redis.from_url(self._place.server, **options(FIRST_PATIENCE)) as server:
+                return _looked(server, self._place)
+        except (redis.RedisError, ValueError) as error:
+            raise ConfigError(f"{self._place} cannot be reached: {reason(error)}") from None
 
     def keeper(self, target: str) -> RedisKeeper:
         """The keeper of one target's limits."""
@@ -120,7 +139,7 @@ class RedisKeeper:
 
 def arguments(ask: Ask, news: News, clock: str = "", kept: int = KEPT) -> list[Any]:
     """The script's arguments."""
-    return [_encode(ask), kept, clock, news.batch, news.place, news.kept_at, news.kept]
+    return [_encode(ask), kept, clock, news.batch, news.place, news.kept_at, news.kept, news.report]
 
 
 def results(answer: list[Any]) -> tuple[Granted, Read]:
@@ -131,8 +150,32 @@ def results(answer: list[Any]) -> tuple[Granted, Read]:
 
 def _keys(place: Place, name: str) -> list[str]:
     """The script's keys. The braces keep them together where a server is one of many."""
-    key = f"flatout:{{{place.name}}}:limits:{FORMAT}:{name}"
-    return [key, f"{key}:log", f"{key}:kept"]
+    whole = f"flatout:{{{place.name}}}:limits:{FORMAT}"
+    key = f"{whole}:{name}"
+    return [key, f"{key}:log", f"{key}:kept", f"{whole}:reports"]
+
+
+def _looked(server: redis.Redis, place: Place) -> list[Seen]:
+    """What the server has of all targets, in two round trips. Targets of which it has only the sums are left out."""
+    sums: dict[str, Summed] = {}
+    reports: defaultdict[str, dict[str, Report]] = defaultdict(dict)
+    fields: Any = server.hgetall(_keys(place, "")[-1])
+    for field, said in fields.items():
+        target, _, worker = field.decode().partition(":")
+        if worker:
+            reports[target][worker] = _decode_report(said)
+        else:
+            sums[target] = _decode_summed(said)
+    asked = server.pipeline(transaction=False)
+    asked.time()
+    for target in sums:
+        asked.get(_keys(place, target)[0])
+    (seconds, millionths), *states = asked.execute()
+    return [
+        Seen(seconds + millionths / 1e6, _decode_keeper(state), sums[target], reports[target])
+        for target, state in zip(sums, states, strict=True)
+        if state is not None
+    ]
 
 
 def _tried(server: redis.Redis, place: Place) -> float:

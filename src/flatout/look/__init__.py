@@ -1,1 +1,1 @@
-"""Shows runs to people: while they go, after a crash, and a year later. Everything here reads the run file."""
+"""Shows runs to people, from their run files: while they go, after a crash, and a year later. And teams of workers."""

@@ -211,6 +211,7 @@ class Targets:
         return Limits(
             rpm=None if None in rates else sum(filter(None, rates)),
             concurrency=None if None in most else sum(filter(None, most)),
+            shared=next((limits.shared for limits in each.values() if limits.shared is not None), None),
         )
 
     def _by_group(self, models: Sequence[str]) -> dict[tuple[str, str], Limits]:

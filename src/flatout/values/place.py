@@ -17,7 +17,10 @@ EXAMPLE = "redis://host:6379/0/team"
 RAY = "ray:/"
 """The server's part of an address in the cluster of Ray that the program is in: ``ray://team``."""
 
-_SCHEMES = ("redis", "rediss", "unix")
+_SERVERS = ("redis", "rediss", "unix")
+
+SCHEMES = (*_SERVERS, "ray")
+"""What an address may begin with."""
 
 
 class Place(Struct, frozen=True):
@@ -56,7 +59,7 @@ def place_of(shared: str) -> Place:
         raise ConfigError(f"an address such as {EXAMPLE} holds no password; put it in {PASSWORD}")
     if server == RAY and name.strip():
         return Place(server, name)
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SERVERS:
         raise _wrong(shared)
     where = parts.path if parts.scheme == "unix" else parts.netloc
     if not where.strip("/") or not name.strip() or (name.isdigit() and not parts.path.strip("/")):

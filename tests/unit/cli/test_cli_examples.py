@@ -24,6 +24,8 @@ from flatout.cli import execute, main
 from flatout.cli.app import command
 from flatout.cli.exit_codes import UNDER_WAY
 from flatout.layer import Request, Response
+from flatout.policies.pacing.leases import Keeper
+from flatout.policies.pacing.reports import Seen, Summed, Sums
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values import Endpoint
 from tests.support.batch_wire import BatchWire
@@ -105,6 +107,10 @@ BATCHES = BatchWire(seconds=0.0)
 """The provider's batches, which go on from command to command."""
 
 
+TEAM = Seen(0.0, Keeper(), Summed(0.0, Sums()), {})
+"""What a server says of workers that share limits there."""
+
+
 class Provider(SimulatedTransport):
     """Answers every request at once, as the API at its address does."""
 
@@ -158,6 +164,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("webbrowser.open", lambda _: True)
     steered = {"state": "running", "in_flight": 3, "limits": {}, "under_way": True, "rows": 2}
     monkeypatch.setattr("flatout.control.asking.ask", lambda *_: steered)  # a run that is under way
+    monkeypatch.setattr("flatout.cluster.redis.RedisLink.look", lambda _: [TEAM])
     monkeypatch.setattr("flatout.telemetry.exporting", lambda *_, **__: nullcontext())  # opens sockets
     monkeypatch.setattr(execute, "tune_collector", lambda: None)
     monkeypatch.setattr(execute, "allow_many_files", lambda: None)

@@ -133,19 +133,21 @@ class Granted(Struct, array_like=True, frozen=True):
 
 
 class News(Struct, frozen=True):
-    """What a worker adds to the common log, and what it knows of it. The log is in batches of events.
+    """What a worker adds to the common log, what it knows of it, and its report. The log is in batches of events.
 
     Attributes:
         batch: its events; empty if there are none.
         place: the number of batches that it has read.
         kept_at: after how many batches ``kept`` was true.
         kept: the state that all come to by the log; empty if there is no new one to keep.
+        report: what the worker says of itself, a `reports.Report`; empty if nothing new.
     """
 
     batch: bytes = b""
     place: int = 0
     kept_at: int = 0
     kept: bytes = b""
+    report: bytes = b""
 
 
 class Read(Struct, frozen=True):

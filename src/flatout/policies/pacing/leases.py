@@ -124,7 +124,7 @@ class Keeper(Struct, array_like=True):
             ask: what the worker says.
         """
         known = _named(self.workers, ask.worker)
-        if known is not None and ask.number <= known.number:
+        if self.overtaken(ask):
             return self._late()
         now = self._present(clock, ask, known)
         forgot = known is None and 0.0 <= ask.since < ACTIVE
@@ -149,6 +149,11 @@ class Keeper(Struct, array_like=True):
             told=self._told(now) if ask.version != self.version else (),
             now=now,
         )
+
+    def overtaken(self, ask: Ask) -> bool:
+        """Whether the worker was heard again since it said this."""
+        known = _named(self.workers, ask.worker)
+        return known is not None and ask.number <= known.number
 
     def _late(self) -> Granted:
         """The answer to an exchange that was overtaken by a later one: nobody waits for it, and nothing changes."""

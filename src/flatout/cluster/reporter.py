@@ -1,0 +1,172 @@
+"""What a worker tells its team of one target's calls: what they came to, how fast they go, and what holds them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import astuple
+
+from flatout.errors import NotSent
+from flatout.events import AttemptFailed, CallFinished, Event, Events
+from flatout.policies.pacing.reports import Report, Sums
+from flatout.values import Usage
+
+if TYPE_CHECKING:
+    from flatout.layers.limit import TargetStatus
+
+EVERY = 1.0
+"""Seconds from one report to the next, at least."""
+
+WINDOW = 60.0
+"""Seconds over which speeds are taken."""
+
+MOSTLY = 0.5
+"""The share of the time for which a cause must hold the queue to be what binds."""
+
+LONGEST = 120
+"""Most characters of a name."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Counts(Struct):
+    """What calls came to: see `Sums`. ``ended`` counts requests, of which a call may need several."""
+
+    answered: int = 0
+    failed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    uncounted: int = 0
+    cost: float = 0.0
+    unpriced: int = 0
+    ended: int = 0
+
+    def add(self, event: CallFinished) -> None:
+        """Add a call that has ended."""
+        reply = event.reply or getattr(event.error, "reply", None)
+        usage = reply.usage if reply is not None else Usage()
+        self.answered += event.reply is not None
+        self.ended += event.reply is not None  # what failed has ended before
+        self.failed += event.reply is None
+        self.input_tokens += usage.input_tokens or 0
+        self.output_tokens += usage.output_tokens or 0
+        self.uncounted += usage.total_tokens is None
+        cost = event.journey.account.cost
+        self.cost += cost or 0.0
+        self.unpriced += cost is None
+
+
+class Tally:
+    """Counts what a client's calls come to, by target.
+
+    Make it before the first call: a call that has begun before is not counted.
+    """
+
+    def __init__(self, events: Events) -> None:
+        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        events.subscribe(self._hear)
+
+    def of(self, concerns: Callable[[str], bool]) -> Counts:
+        """The sum over some targets."""
+        parts = [astuple(counts) for target, counts in self._counts.items() if concerns(target)]
+        return Counts(*map(sum, zip(*parts, strict=True)))
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, CallFinished):
+            if event.journey.account.attempts:  # else it came from a cache, or was never sent
+                self._counts[event.journey.attempt.target].add(event)
+        elif isinstance(event, AttemptFailed) and not isinstance(event.error, NotSent):
+            self._counts[event.journey.attempt.target].ended += 1
+
+
+class _Moment(Struct, frozen=True):
+    """What had been sent by an instant: requests, input tokens, output tokens."""
+
+    at: float
+    sent: int
+    input_tokens: int
+    output_tokens: int
+
+
+class Reporter:
+    """Makes a worker's reports of one target. It works in one event loop.
+
+    Args:
+        status: tells the target's present state.
+        counts: tells what its calls came to so far.
+    """
+
+    def __init__(self, status: Callable[[], TargetStatus], counts: Callable[[], Counts]) -> None:
+        self._status, self._counts = status, counts
+        self._name = f"{socket.gethostname()[:LONGEST]}:{os.getpid()}"
+        self._said = self._heard = Sums()
+        self._moments: deque[_Moment] = deque()
+        self._held: dict[str, float] = {}
+        self._binds, self._since = "", 0.0
+
+    def report(self, *, last: bool = False) -> bytes:
+        """What to say now; empty if the last report is younger than `EVERY`, and this is not the last of all."""
+        now = asyncio.get_running_loop().time()
+        if self._moments and now - self._moments[-1].at < EVERY and not last:
+            return b""
+        state, counts = self._status(), self._counts()
+        began = self._move(state, counts, now)
+        seconds = max(now - began.at, EVERY)
+        *sums, _ = astuple(counts)
+        self._said = Sums(*sums)
+        return _encode(
+            Report(
+                sums=self._said,
+                heard=self._heard,
+                target=state.target[:LONGEST],
+                name=self._name,
+                sent=max(0, self._moments[-1].sent - began.sent) / seconds,
+                input_tokens=(counts.input_tokens - began.input_tokens) / seconds,
+                output_tokens=(counts.output_tokens - began.output_tokens) / seconds,
+                in_flight=state.in_flight,
+                waiting=state.waiting,
+                binds=self._binds,
+                binding=now - self._since if self._binds else 0.0,
+                allows=_common(state),
+                pace=state.pace,
+                rising=state.rising,
+            )
+        )
+
+    def heard(self, report: bytes) -> None:
+        """The keeper has heard a report."""
+        if report:
+            self._heard = self._said
+
+    def _move(self, state: TargetStatus, counts: Counts, now: float) -> _Moment:
+        """Go on to the present. Returns the moment from which on speeds are taken."""
+        moments = self._moments
+        self._see_what_binds(state, moments[-1].at if moments else now, now)
+        moments.append(_Moment(now, counts.ended + state.in_flight, counts.input_tokens, counts.output_tokens))
+        while now - moments[0].at > WINDOW:
+            moments.popleft()
+        return moments[0]
+
+    def _see_what_binds(self, state: TargetStatus, before: float, now: float) -> None:
+        """Find the cause that has held the queue for most of the time since the last report."""
+        held = dict(state.held)
+        if state.holds:
+            held[state.holds] = held.get(state.holds, 0.0) + now - state.holds_since
+        longer = {cause: seconds - self._held.get(cause, 0.0) for cause, seconds in held.items()}
+        self._held = held
+        cause = max(longer, key=longer.__getitem__, default="")
+        binds = cause if cause and longer[cause] > MOSTLY * (now - before) else ""
+        if binds != self._binds:
+            self._binds, self._since = binds, before
+
+
+def _common(state: TargetStatus) -> dict[str, float]:
+    """The limits that hold for all workers. How many requests at once a server takes, each may find by itself."""
+    return {name: limit for name, limit in state.allows.items() if name != "concurrency" or not state.tried}

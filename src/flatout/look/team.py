@@ -1,0 +1,227 @@
+"""What the workers are doing that share limits on several machines: read where they share them, changing nothing."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from flatout.cluster.links import link_to
+from flatout.errors import ConfigError
+from flatout.policies.pacing.leases import ACTIVE, Worker
+from flatout.policies.pacing.reports import Report, Seen, Sums
+from flatout.values.place import Place
+
+from .view import MINUTE, NAMES
+
+
+class WorkerNow(Struct, frozen=True, kw_only=True):
+    """One worker.
+
+    Attributes:
+        name: its host and process.
+        share: its part of what all send, 0 to 1; None while nobody sends.
+        sent: requests per second, in the last minute.
+        in_flight: its requests on the wire.
+        waiting: its calls that wait.
+        heard: seconds since it was heard.
+        binds: what its calls wait for most of the time, a key of `flatout.events.WAITS`; "" if nothing holds them.
+    """
+
+    name: str
+    share: float | None
+    sent: float
+    in_flight: int
+    waiting: int
+    heard: float
+    binds: str
+
+
+class LimitNow(Struct, frozen=True, kw_only=True):
+    """One limit in force.
+
+    Attributes:
+        name: its name in `flatout.Limits`.
+        limit: how much it allows: per minute or day, or at once.
+        used: the share of it that the last minute used, or that is used now of ``concurrency``, 0 to 1; None of a limit
+            per day.
+        told: whether the provider tells it.
+    """
+
+    name: str
+    limit: float
+    used: float | None
+    told: bool
+
+
+class SumsNow(Struct, frozen=True, kw_only=True):
+    """What the calls of all workers came to, also of those that have gone.
+
+    Attributes:
+        since: since when they are counted; Unix time.
+        answered: calls that ended with an answer.
+        failed: calls that were sent, and ended without one.
+        input_tokens, output_tokens: as far as they are known; None if none is.
+        uncounted: calls whose tokens are not known, or not all of them.
+        cost: US dollars, as far as they are known; None if none is.
+        unpriced: calls whose cost is not known, or not all of it.
+    """
+
+    since: float
+    answered: int
+    failed: int
+    input_tokens: int | None
+    output_tokens: int | None
+    uncounted: int
+    cost: float | None
+    unpriced: int
+
+
+class TargetNow(Struct, frozen=True, kw_only=True):
+    """One target whose limits are shared.
+
+    Attributes:
+        target: its name.
+        sent: requests per second of all workers, in the last minute.
+        limits: those in force.
+        binds: what most calls wait for; "" if nothing holds them.
+        since: since when; Unix time.
+        paused: seconds for which nobody may send.
+        pace: requests per second, while the limit is searched for; None if there is no search.
+        rising: whether that search has not met the limit yet.
+        sums: what the calls came to.
+        workers: those that were heard lately, the busiest first.
+    """
+
+    target: str
+    sent: float
+    limits: Sequence[LimitNow]
+    binds: str
+    since: float | None
+    paused: float
+    pace: float | None
+    rising: bool
+    sums: SumsNow
+    workers: Sequence[WorkerNow]
+
+
+class TeamNow(Struct, frozen=True, kw_only=True):
+    """All that a team shares, at one moment.
+
+    Attributes:
+        place: where.
+        at: when; Unix time.
+        targets: the targets, by name.
+    """
+
+    place: str
+    at: float
+    targets: Sequence[TargetNow]
+
+
+def look_at_team(place: Place) -> TeamNow:
+    """Look what a team is doing. Blocks.
+
+    Raises:
+        ConfigError: the place is not there, or nobody has shared limits there lately.
+    """
+    seen = link_to(place).look()
+    if not seen:
+        raise ConfigError(f"nobody has shared limits at {place} in the last day, with this version of flatout")
+    now = time.time()
+    targets = sorted((_target(each, now) for each in seen), key=lambda each: each.target)
+    return TeamNow(place=str(place), at=now, targets=targets)
+
+
+def _target(seen: Seen, now: float) -> TargetNow:
+    keeper = seen.keeper
+    present = max(keeper.last, seen.clock + keeper.offset)
+    there = [
+        (each, seen.reports[each.name], present - each.seen)
+        for each in keeper.workers
+        if each.name in seen.reports and present - each.seen < ACTIVE
+    ]
+    reports = [report for _, report, _ in there]
+    sent = sum(report.sent for report in reports)
+    binds, since = _what_binds(there)
+    paces = [report.pace for report in reports if report.pace is not None]
+    return TargetNow(
+        target=next((report.target for report in seen.reports.values()), ""),
+        sent=sent,
+        limits=_limits(seen, reports),
+        binds=binds,
+        since=now - since if binds else None,
+        paused=max(0.0, keeper.paused - present),
+        pace=max(paces, default=None),
+        rising=any(report.rising for report in reports),
+        sums=_sums(seen.summed.sums, now - (seen.clock - seen.summed.since)),
+        workers=sorted((_worker(report, sent, heard) for _, report, heard in there), key=lambda each: -each.sent),
+    )
+
+
+def _sums(sums: Sums, since: float) -> SumsNow:
+    counted = bool(sums.input_tokens or sums.output_tokens or not sums.uncounted)
+    return SumsNow(
+        since=since,
+        answered=sums.answered,
+        failed=sums.failed,
+        input_tokens=sums.input_tokens if counted else None,
+        output_tokens=sums.output_tokens if counted else None,
+        uncounted=sums.uncounted,
+        cost=sums.cost if sums.cost or not sums.unpriced else None,
+        unpriced=sums.unpriced,
+    )
+
+
+def _worker(report: Report, sent: float, heard: float) -> WorkerNow:
+    return WorkerNow(
+        name=report.name,
+        share=report.sent / sent if sent else None,
+        sent=report.sent,
+        in_flight=report.in_flight,
+        waiting=report.waiting,
+        heard=max(0.0, heard),
+        binds=report.binds,
+    )
+
+
+def _what_binds(there: Sequence[tuple[Worker, Report, float]]) -> tuple[str, float]:
+    """The cause for which most calls wait, and the seconds for which it has held some worker's."""
+    waiting = Counter[str]()
+    for _, report, _ in there:
+        if report.binds:
+            waiting[report.binds] += report.waiting + 1
+    if not waiting:
+        return "", 0.0
+    [(cause, _)] = waiting.most_common(1)
+    return cause, max(report.binding + heard for _, report, heard in there if report.binds == cause)
+
+
+def _limits(seen: Seen, reports: Sequence[Report]) -> list[LimitNow]:
+    """The smallest limit that a worker knows holds for all."""
+    found: dict[str, float] = {}
+    for report in reports:
+        for name, limit in report.allows.items():
+            found[name] = min(limit, found.get(name, limit))
+    told = {each.name for each in seen.keeper.heard}
+    return [
+        LimitNow(name=name, limit=limit, used=_used(name, limit, reports), told=name in told)
+        for name, limit in found.items()
+    ]
+
+
+def _used(name: str, limit: float, reports: Sequence[Report]) -> float | None:
+    if name == "concurrency":
+        return sum(report.in_flight for report in reports) / limit
+    if name not in NAMES or name == "rpd":
+        return None
+    return sum(_per_second(name, report) for report in reports) * MINUTE / limit
+
+
+def _per_second(name: str, report: Report) -> float:
+    """What a worker uses of a limit."""
+    if name == "tpm":
+        return report.input_tokens + report.output_tokens
+    return {"itpm": report.input_tokens, "otpm": report.output_tokens}.get(name, report.sent)
