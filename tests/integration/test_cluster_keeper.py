@@ -61,6 +61,7 @@ ASKS = st.builds(
     slots=st.lists(st.builds(SlotsAsk, *3 * [st.integers(0, 20).map(float)]), max_size=1).map(tuple),
     told=st.lists(st.builds(Told, st.sampled_from(["rpm", "tpm"]), RATES, st.just(60.0)), max_size=2).map(tuple),
     version=st.sampled_from([0.0, 1.0]),
+    took=st.sampled_from([0.0, 0.3]),
 )
 
 COUNTS = st.integers(0, 1_000)

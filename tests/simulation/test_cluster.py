@@ -58,6 +58,20 @@ def test_workers_use_the_limit_and_never_hit_it_through_starts_deaths_and_pauses
     assert world.exchanges <= 0.5 * seen["received"]
 
 
+@pytest.mark.parametrize("count", [2, 16])
+def test_a_keeper_on_another_continent_costs_little_of_the_limit(run, count):
+    """Workers that are far from their Redis would wait for leases, and leave half of the limit unused."""
+
+    async def course(world):
+        world.start(count, rpm=RPM)
+        await asyncio.sleep(2.0)
+        assert await used(world, 18.0) >= 0.95 * RPM / 60.0
+        assert stats(world)["refused"] == 0
+        assert world.fairness() >= 0.95
+
+    run(World(provider(), 0.15, 320 // count, steady=0.5), course)
+
+
 def stats(world):
     """What the provider has counted."""
     return world.model.stats()

@@ -23,6 +23,7 @@ class World:
     Args:
         provider: how the provider behaves.
         delay: seconds that a message takes, on average.
+        steady: the part of them that every message takes.
         eager: how many calls each worker has open, waiting or in flight.
 
     Attributes:
@@ -32,13 +33,13 @@ class World:
         answered: the answered calls, by worker.
     """
 
-    def __init__(self, provider: ProviderSettings, delay: float = 0.001, eager: int = 40) -> None:
+    def __init__(self, provider: ProviderSettings, delay: float = 0.001, eager: int = 40, steady: float = 0.0) -> None:
         self.model = ProviderModel(provider)
         self._eager = eager
         self.up, self.answers, self.exchanges = True, True, 0
         self.answered: list[int] = []
         self.workers: list[asyncio.Task[None]] = []
-        self._delay = delay
+        self._delay, self._steady = delay, steady
         self.forget()
 
     def forget(self) -> None:
@@ -105,7 +106,8 @@ class World:
         return asyncio.get_running_loop().time() + 1_000.0
 
     async def _travel(self) -> None:
-        await asyncio.sleep(random.expovariate(1.0 / self._delay))
+        varies = (1.0 - self._steady) * self._delay
+        await asyncio.sleep(self._steady * self._delay + random.expovariate(1.0 / varies))
 
 
 class Link:

@@ -11,11 +11,11 @@
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
 local LEASE, LEAST_CALLS, FAR, ASIDE = 0.2, 3, 2.5, 0.2
-local ACTIVE, SILENT, STEP, RETURN = 10, 1, 0.5, 0.8
+local ACTIVE, SILENT, STEP, QUIET, RETURN = 10, 1, 0.5, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local NUMBER = 11
+local NUMBER, TOOK = 11, 12
 local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_VERSION, K_CELLS, K_WORKERS, K_HEARD = 1, 2, 3, 4, 5, 6, 7, 8
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
 local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8
@@ -118,7 +118,7 @@ local function leases_of(keeper, ask, worker, now)
     cells[place] = cell
     if each[A_WANT] > 0 then
       latest = max(latest, cell[C_TAT])
-      calls = min(calls, floor(cell[C_LOWEST] * LEASE / (using * each[A_EACH])))
+      calls = min(calls, floor(cell[C_LOWEST] * (LEASE + ask[TOOK]) / (using * each[A_EACH])))
     end
   end
   calls = max(calls, latest - now < FAR and LEAST_CALLS or 1)
@@ -204,6 +204,13 @@ local function told_by(keeper, now)
   return told
 end
 
+local function was_away(keeper, ask, now)
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each[W_NAME] ~= ask[WORKER] and now - each[W_SEEN] <= QUIET then return false end
+  end
+  return true
+end
+
 local function late(keeper)
   return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST]}, true
 end
@@ -213,7 +220,7 @@ local function exchange(keeper, clock, ask)
   if known and ask[NUMBER] <= known[W_NUMBER] then return late(keeper) end
   local now = present(keeper, clock, ask, known)
   local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
-  if (ask[ALONE] or forgot) and now > keeper[K_RETURNING] + RETURN then keeper[K_RETURNING] = now + RETURN end
+  if (forgot or ask[ALONE] and was_away(keeper, ask, now)) and now > keeper[K_RETURNING] + RETURN then keeper[K_RETURNING] = now + RETURN end
   local worker = met(keeper, ask, known, now)
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)

@@ -256,6 +256,38 @@ def test_while_the_keeper_is_away_all_go_on_with_their_shares_and_return():
     assert world.most_within(1.0) <= 100.0 * (1.0 + BURST + GRACE)
 
 
+def test_an_answer_that_one_worker_does_not_get_in_time_holds_up_nobody_else():
+    """With a server far away, each answer that comes late would stop the whole fleet for most of a second."""
+    world = World(4, 100.0)
+    world.run(5.0)
+    before = len(world.sent)
+    for _ in range(5):
+        world.members[0].talk(answered=False)
+        world.run(1.0)
+    assert len(world.sent) - before >= 0.97 * 500.0
+    assert world.most_within(5.0) <= 100.0 * (5.0 + BURST)
+
+
+def test_what_a_worker_sent_while_only_it_was_cut_off_is_paid_back():
+    """A worker with a poor connection would use its share twice, again and again."""
+    world = World(2, 100.0)
+    world.run(5.0)
+    cut, there = world.members
+    cut.talk(heard=False)
+    world.members, hear = [there], world.hear
+    world.hear = lambda *asked: None
+    before = len(world.sent)
+    for _ in range(100):  # a second, in which it looks for the keeper in vain
+        world.now += 0.01
+        cut.send()
+    alone, world.hear, world.members = len(world.sent) - before, hear, [cut, there]
+    assert alone > 20
+    there.talk()
+    before = len(world.sent)
+    world.run(2.0)
+    assert len(world.sent) - before <= 200.0 - alone + 100.0 * BURST + 3
+
+
 def test_a_worker_that_begins_while_the_keeper_is_away_sends_nothing():
     """How many others there are is not known to it: any share that it took might be too much."""
     world = World(0)

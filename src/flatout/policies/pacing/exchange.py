@@ -73,6 +73,7 @@ class Ask(Struct, array_like=True, frozen=True):
         told: what the provider told the worker since the last exchange.
         version: the version of the told limits that it knows.
         number: counts its exchanges, so that one that arrives after a later one changes nothing.
+        took: seconds that an exchange takes, lately.
     """
 
     worker: str
@@ -86,6 +87,7 @@ class Ask(Struct, array_like=True, frozen=True):
     told: tuple[Told, ...] = ()
     version: float = 0.0
     number: int = 0
+    took: float = 0.0
 
 
 class Lease(Struct, array_like=True, frozen=True):

@@ -73,6 +73,7 @@ class LeasedGcra(Gcra):
         "_settled",
         "_stretches",
         "_unused",
+        "_went_alone",
         "lead",
     )
 
@@ -95,6 +96,7 @@ class LeasedGcra(Gcra):
         self._need = 0.0  # units of the first call that waits
         self._unused = self._settled = 0.0  # for the next exchange
         self._own = self._others = 0.0  # units that went from here, and that others were granted
+        self._went_alone = 0.0  # units that went while the keeper was away
         self._granted = math.nan  # units granted to all, by the keeper's count
         self.lead = 0.02
         super().__init__(rate, burst, now)
@@ -126,6 +128,7 @@ class LeasedGcra(Gcra):
         self._need = 0.0
         if self._alone is not None and self._leased_at(cost) == math.inf:
             self._alone.take(cost, now)
+            self._went_alone += cost
             return
         self._settled -= self._spend(cost)
         if not self._lasts():
@@ -202,10 +205,15 @@ class LeasedGcra(Gcra):
             at = max(at, self._stretches[-1].end) if self._stretches else at
             self._alone = Gcra(rate, self.burst, at + max(0.0, self._each / rate - self.burst))
 
-    def go_together(self) -> None:
-        """The keeper is back. What went meanwhile was never taken from it."""
-        self._away, self._alone = False, None
-        self._settled = 0.0
+    def go_together(self, *, was_away: bool) -> None:
+        """The keeper is back.
+
+        Args:
+            was_away: whether it was away for all. Otherwise others were granted what went from here meanwhile, so that
+                is settled: at most a second's worth, since it does no good to hold back a whole team for the past.
+        """
+        self._settled = 0.0 if was_away else self._settled - min(self._went_alone, self.rate)
+        self._away, self._alone, self._went_alone = False, None, 0.0
         self.drop()
 
     def _lasts(self) -> bool:

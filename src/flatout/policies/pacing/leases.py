@@ -23,7 +23,7 @@ from msgspec import Struct
 from .exchange import Ask, CellAsk, Granted, Lease, Told
 
 LEASE = 0.2
-"""Seconds of a worker's share that one lease holds, in whole calls."""
+"""Seconds of a worker's share that one lease holds, in whole calls; and what goes during an exchange, beside them."""
 
 LEAST_CALLS = 3
 """Fewest calls of a lease, if as many wait: one exchange for each call would be too many."""
@@ -45,6 +45,10 @@ leases after it last needed one: all that are idle leave the limit to those that
 STEP = 0.5
 """Seconds by which a message may be late. If a worker's clock says that the keeper's is further ahead, that one made a
 step."""
+
+QUIET = 0.5
+"""Seconds without a word of the others after which a worker that was on its own is believed that the keeper was away.
+Until then its answers were only late or lost, and nobody else needs to wait."""
 
 RETURN = 0.8
 """Seconds for which nobody is granted anything after the keeper was away: all workers return in that time."""
@@ -128,7 +132,7 @@ class Keeper(Struct, array_like=True):
             return self._late()
         now = self._present(clock, ask, known)
         forgot = known is None and 0.0 <= ask.since < ACTIVE
-        if (ask.alone or forgot) and now > self.returning + RETURN:
+        if (forgot or (ask.alone and self._was_away(ask, now))) and now > self.returning + RETURN:
             self.returning = now + RETURN
         worker = self._met(ask, known, now)
         self._pause(ask.pause, now)
@@ -173,6 +177,10 @@ class Keeper(Struct, array_like=True):
         self.last = now
         return now
 
+    def _was_away(self, ask: Ask, now: float) -> bool:
+        """Whether the keeper itself was away, as far as it can tell, and not only one worker's way to it."""
+        return all(each.name == ask.worker or now - each.seen > QUIET for each in self.workers)
+
     def _met(self, ask: Ask, known: Worker | None, now: float) -> Worker:
         """The worker that asks. Those that were silent for long are forgotten."""
         self.workers = [each for each in self.workers if each is known or now - each.seen < ACTIVE]
@@ -214,7 +222,7 @@ class Keeper(Struct, array_like=True):
             cells.append(cell)
             if each.want > 0.0:
                 latest = max(latest, cell.tat)
-                calls = min(calls, math.floor(cell.lowest * LEASE / (using * each.each)))
+                calls = min(calls, math.floor(cell.lowest * (LEASE + ask.took) / (using * each.each)))
         calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
         granted: list[Lease] = []
         for each, cell in zip(ask.cells, cells, strict=True):

@@ -166,6 +166,7 @@ class Team:
             told=self._told(),
             version=self._version,
             number=self._number,
+            took=self._took,
         )
 
     def granted(self, ask: Ask, granted: Granted, read: Read, now: float) -> None:
@@ -175,9 +176,10 @@ class Team:
         if self.away:
             self.away = False
             for each in self._gcras.values():
-                each.go_together()
+                each.go_together(was_away=granted.wait > 0.0)
         self._known_at = self._sent_at
-        self._took += 0.1 * (now - self._sent_at - self._took)
+        took = now - self._sent_at
+        self._took += (took - self._took) * (0.1 if self._took else 1.0)
         self._heard_at, self.share, self.active = now, granted.share, int(granted.active)
         self._closed_until = now + max(granted.pause, granted.wait)
         self._follow_pause(granted.pause, now)
