@@ -28,7 +28,7 @@ from .values.place import is_place, place_of
 
 if TYPE_CHECKING:
     from .cluster.limits import LeasedLimits
-    from .cluster.links import Link
+    from .cluster.links import Link, Links
     from .cluster.reporter import Reporter, Tally
 
 Key = tuple[str, str]
@@ -151,7 +151,7 @@ class Limiters:
         self._trusted = False
         self._found: dict[Key, tuple[Learnt | None, SharedLimits | LeasedLimits | None]] = {}
         self._tally: Tally | None = None
-        self._links: dict[str, Link] = {}  # to the places through which limits are shared
+        self._links: Links | None = None  # to the places through which limits are shared
         self._linking = threading.Lock()
         self._made: dict[Key, Limiter] = {}  # one for all targets of a group
         self._keys: dict[str, Key] = {}  # by the target's name
@@ -192,15 +192,12 @@ class Limiters:
         return LeasedLimits(self._link(name).keeper(key))
 
     def _link(self, name: str) -> Link:
-        """The connection to a place. The first time, finds out whether the place is there. Any thread may ask."""
-        from .cluster.links import link_to
+        """The connection to a place; see `flatout.cluster.links.Links`. Any thread may ask."""
+        from .cluster.links import Links
 
         with self._linking:  # else a second connection would be made, and the first one never be closed
-            if (link := self._links.get(name)) is None:
-                link = link_to(place_of(name))
-                link.check()
-                self._links[name] = link
-            return link
+            self._links = self._links or Links()
+            return self._links.to(place_of(name))
 
     def count(self) -> Tally:
         """Count what calls come to, for those who look at the team. Calls that have begun are not counted."""
@@ -326,8 +323,8 @@ class Limiters:
         """Leave the limits that are shared with other processes."""
         shared = [limits for _, limits in self._found.values() if limits is not None]
         self._found = {key: (learnt, None) for key, (learnt, _) in self._found.items()}
-        links, self._links = self._links, {}
-        await close_all(*(each.close for each in shared), *(each.close for each in links.values()))
+        links, self._links = self._links, None
+        await close_all(*(each.close for each in shared), *(() if links is None else (links.close,)))
 
     def _make(
         self, name: str, target: Target, learnt: Learnt | None, shared: SharedLimits | LeasedLimits | None

@@ -1,4 +1,4 @@
-"""The connection to a place where limits are shared, which several threads may ask for."""
+"""A process's connections to the places where limits are shared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flatout import Client, Limits
+from flatout import Client, ConfigError, Limits
 from flatout.cluster import links
+from flatout.cluster.links import AGAIN, Links
+from flatout.values.place import place_of
 
 
 class SlowLink:
@@ -34,3 +36,49 @@ def test_threads_that_ask_at_once_share_one_connection(monkeypatch: pytest.Monke
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(client.engine.stack.limiters.check, [target, target]))
     assert len(made) == 1
+
+
+HERE, THERE = place_of("redis://here:1/0/team"), place_of("redis://there:1/0/team")
+
+
+class Server:
+    """One that may be away."""
+
+    def __init__(self) -> None:
+        self.up, self.asked, self.now = False, 0, 0.0
+
+    def check(self) -> None:
+        self.asked += 1
+        if not self.up:
+            raise ConfigError("it cannot be reached")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Server:
+    server = Server()
+    monkeypatch.setattr("flatout.cluster.links.link_to", lambda place: server)
+    return server
+
+
+def test_a_server_that_is_away_is_not_looked_for_by_each_call(server: Server) -> None:
+    """A thousand calls would each wait five seconds for a server that drops packets, one after the other."""
+    found = Links(lambda: server.now)
+    for _ in range(100):
+        with pytest.raises(ConfigError, match="it cannot be reached"):
+            found.to(HERE)
+    assert server.asked == 1
+    with pytest.raises(ConfigError):
+        found.to(THERE)
+    assert server.asked == 2
+
+
+def test_a_server_that_is_back_is_found_again(server: Server) -> None:
+    """A program would have to be started anew after each restart of the server."""
+    found = Links(lambda: server.now)
+    with pytest.raises(ConfigError):
+        found.to(HERE)
+    server.up, server.now = True, AGAIN
+    assert found.to(HERE) is server
+    server.up = False
+    assert found.to(HERE) is server
+    assert server.asked == 2
