@@ -23,7 +23,8 @@ def lines(team: TeamNow) -> list[str]:
     workers = {worker.name for target in team.targets for worker in target.workers}
     found = [f"{clean(team.place)}: {figures.counted(len(workers), 'worker')} now"]
     for target in team.targets:
-        found += ["", f"{clean(target.target)}: {figures.rate(target.sent)} sent", *lay_out(_facts(target, team.at))]
+        doing = f"{figures.rate(target.sent)} sent" if target.workers else "no worker is there now"
+        found += ["", f"{clean(target.target)}: {doing}", *lay_out(_facts(target, team.at))]
         found += _table(target)
     return found
 
@@ -37,7 +38,7 @@ def _facts(target: TargetNow, now: float) -> list[Fact]:
     if target.pace is not None:
         found = "still rising" if target.rising else "found by trying"
         facts.append(("" if facts else "limits", f"{figures.rate(target.pace)}, {found}"))
-    if not facts:
+    if not facts and target.workers:
         facts.append(("limits", "unknown"))
     if target.since is not None:
         facts.append(("binds", f"{held}, for {figures.duration(now - target.since)}"))
@@ -75,7 +76,7 @@ def _tokens(target: TargetNow) -> str:
 
 def _table(target: TargetNow) -> list[str]:
     if not target.workers:
-        return ["  no worker is there now"]
+        return []
     head = f"  {'worker':<{NAME}}{'share':>7}{'calls/s':>9}{'in flight':>11}{'waiting':>9}{'heard':>9}"
     rest = len(target.workers) - MOST
     more = [f"  and {figures.counted(rest, 'worker')} more, with fewer calls"] if rest > 0 else []

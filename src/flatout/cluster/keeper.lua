@@ -274,7 +274,7 @@ end
 
 -- flatout/policies/pacing/reports.py
 
-local SUMS, HEARD = 1, 2
+local SUMS, HEARD, TARGET = 1, 2, 3
 local target = string.match(KEYS[1], '[^:]*$')
 
 local function hear_report(worker, given, clock)
@@ -284,6 +284,7 @@ local function hear_report(worker, given, clock)
     before = before and cmsgpack.unpack(before)[SUMS] or report[HEARD]
     summed = summed and cmsgpack.unpack(summed) or {clock, {0, 0, 0, 0, 0, 0, 0}}
     for place, sum in ipairs(report[SUMS]) do summed[2][place] = summed[2][place] + sum - before[place] end
+    summed[3] = report[TARGET]
     redis.call('HSET', KEYS[4], target, cmsgpack.pack(summed), field, given)
     redis.call('EXPIRE', KEYS[4], ARGV[2])
   end

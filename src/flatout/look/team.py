@@ -148,7 +148,7 @@ def _target(seen: Seen, now: float) -> TargetNow:
     binds, since = _what_binds(there)
     paces = [report.pace for report in reports if report.pace is not None]
     return TargetNow(
-        target=next((report.target for report in seen.reports.values()), ""),
+        target=seen.summed.target,
         sent=sent,
         limits=_limits(seen, reports),
         binds=binds,

@@ -107,7 +107,7 @@ BATCHES = BatchWire(seconds=0.0)
 """The provider's batches, which go on from command to command."""
 
 
-TEAM = Seen(0.0, Keeper(), Summed(0.0, Sums()), {})
+TEAM = Seen(0.0, Keeper(), Summed(0.0, Sums(), "openai/gpt-5-mini"), {})
 """What a server says of workers that share limits there."""
 
 

@@ -17,10 +17,11 @@ from flatout.values.place import place_of
 
 PLACE = place_of("redis://host:6379/0/team")
 CLOCK = 5_000.0
+NAME = "openai/gpt-5-mini"
 
 
 def report(name, sent, **more):
-    return Report(Sums(), Sums(), "openai/gpt-5-mini", name, sent, 10.0 * sent, 2.0 * sent, allows=LIMITS, **more)
+    return Report(Sums(), Sums(), NAME, name, sent, 10.0 * sent, 2.0 * sent, allows=LIMITS, **more)
 
 
 LIMITS = {"rpm": 600.0, "tpm": 12_000.0, "concurrency": 40.0}
@@ -35,7 +36,7 @@ def seen(**more):
             workers=[Worker("a", CLOCK - 0.5), Worker("b", CLOCK - 3.0), Worker("c", CLOCK - ACTIVE - 1.0)],
             heard=[Heard("rpm", 600.0, 60.0, CLOCK)],
         ),
-        "summed": Summed(CLOCK - 60.0, Sums(1_234, 5, 12_340, 2_468, 0, 0.0, 1_239)),
+        "summed": Summed(CLOCK - 60.0, Sums(1_234, 5, 12_340, 2_468, 0, 0.0, 1_239), NAME),
         "reports": {
             "a": report("host-1:7", 6.0, in_flight=9, waiting=100, binds="requests", binding=60.0),
             "b": report("host-2:8", 3.0, in_flight=3, waiting=2, binds="concurrency", binding=2.0),
@@ -88,10 +89,21 @@ def test_a_team_fits_into_a_small_terminal(found):
     assert "host-3" not in text
 
 
+def test_a_team_that_has_gone_is_still_known(found):
+    """What a fleet has cost would be lost with its last worker, or stand under no name."""
+    found[:] = [seen(keeper=Keeper(), reports={})]
+    text = "\n".join(lines(look_at_team(PLACE)))
+    assert "openai/gpt-5-mini: no worker is there now" in text
+    assert "1,234 answered, 5 failed" in text
+    assert "unknown: neither" in text
+    assert "limits" not in text
+
+
 def test_what_a_team_is_called_cannot_change_the_terminal(found):
     """Anybody who can write to the server would draw on the screens of those who look."""
     evil = "\x1b[2Jhost\n"
-    found[:] = [seen(reports={"a": report(evil, 1.0, binds=evil), "b": Report(Sums(), Sums(), evil, evil)})]
+    reports = {"a": report(evil, 1.0, binds=evil), "b": Report(Sums(), Sums(), evil, evil)}
+    found[:] = [seen(reports=reports, summed=Summed(CLOCK, Sums(), evil))]
     assert not any("\x1b" in line or "\n" in line for line in lines(look_at_team(PLACE)))
 
 

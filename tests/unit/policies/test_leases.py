@@ -189,6 +189,20 @@ def test_a_worker_that_asks_late_starves_nobody_and_is_not_starved():
     assert slow.sent >= 0.4 * len(world.sent) / 4
 
 
+def test_a_worker_that_stood_still_sends_nothing_of_what_it_was_granted_long_ago():
+    """A machine that wakes up, or a process that goes on, would send at once what others have sent meanwhile."""
+    world = World(4, 100.0)
+    world.run(5.0)
+    stopped = world.members.pop(0)
+    for seconds in (0.5, 3.0, ACTIVE + 2.0):
+        world.run(seconds)
+        world.members.append(stopped)
+        world.run(3.0)
+        world.members.remove(stopped)
+    assert world.most_within(1.0) <= 100.0 * (1.0 + BURST) + 3
+    assert len(world.sent) >= 0.97 * 100.0 * (world.now - 1_000.0)
+
+
 def test_the_share_of_a_worker_that_dies_is_the_others_within_a_second():
     """A fleet on spot machines would lose a part of its limit with each that is taken away."""
     world = World(4, 100.0)

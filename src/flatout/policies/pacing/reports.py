@@ -74,10 +74,11 @@ class Report(Struct, array_like=True, frozen=True):
 
 
 class Summed(Struct, array_like=True, frozen=True):
-    """The sums of all workers, also of those that have gone, since an instant by the keeper's clock."""
+    """The sums of all workers of a target, also of those that have gone, since an instant by the keeper's clock."""
 
     since: float
     sums: Sums
+    target: str
 
 
 class Seen(Struct, array_like=True, frozen=True):
@@ -122,11 +123,11 @@ class Reports:
 
     def seen(self, clock: float, keeper: Keeper) -> Seen:
         """What there is to see."""
-        return Seen(clock, keeper, self.summed or Summed(clock, Sums()), self.by_worker)
+        return Seen(clock, keeper, self.summed or Summed(clock, Sums(), ""), self.by_worker)
 
     def _add(self, worker: str, report: Report, clock: float) -> None:
         before = self.by_worker[worker].sums if worker in self.by_worker else report.heard
-        all_of_them = self.summed or Summed(clock, Sums())
-        parts = zip(astuple(all_of_them.sums), astuple(report.sums), astuple(before), strict=True)
-        self.summed = Summed(all_of_them.since, Sums(*(whole + now - then for whole, now, then in parts)))
+        since, sums = (clock, Sums()) if self.summed is None else (self.summed.since, self.summed.sums)
+        parts = zip(astuple(sums), astuple(report.sums), astuple(before), strict=True)
+        self.summed = Summed(since, Sums(*(whole + now - then for whole, now, then in parts)), report.target)
         self.by_worker[worker] = report
