@@ -41,7 +41,7 @@ def test_a_wrong_key_stops_at_once(limits: tuple[str, ...], tmp_path: Path) -> N
         assert server.received <= (10 if limits else 64)
         assert "Stopped after" in done.err
         assert "answered 401: the API key is not right" in done.err
-        assert "500 still to do" in done.err
+        assert "500 held back" in done.err
         assert done.err.splitlines()[-1].startswith("To continue: flatout run in.jsonl -o out.jsonl -m any")
         assert "--retry-failed" not in done.err
         status = flatout("status", "out.jsonl", folder=tmp_path)
@@ -74,7 +74,7 @@ def test_a_host_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
         done = flatout(*RUN, "-m", "any", "--base-url", url, *PLENTY, "--give-up", "3", folder=tmp_path)
     assert done.code == 1
     assert "no connection to 127.0.0.1" in done.err
-    assert "500 still to do" in done.err
+    assert "500 held back" in done.err
     assert done.err.count("no connection to") <= 2
 
 
@@ -134,7 +134,7 @@ def test_a_budget_ends_a_run_that_a_larger_one_goes_on_with(tmp_path: Path) -> N
         assert 0 < (spent["prompt_tokens"] + spent["output_tokens"]) * 0.001 <= 0.5
         assert "held back by the budget" in done.err
         assert "raise the budget" in done.err
-        assert "still to do" in done.err
+        assert "held back" in done.err
         flatout(*command, "--budget", "0.5", folder=tmp_path)  # goes on with what is left, and no more
         spent = server.stats()
         assert (spent["prompt_tokens"] + spent["output_tokens"]) * 0.001 <= 0.5
