@@ -25,8 +25,8 @@ from .values.route import Leg
 
 if TYPE_CHECKING:
     from .errors import CallError
+    from .money import Money
     from .policies.failures.trouble import Trouble
-    from .purse import Money
 
 
 SLOWER = "Hedged"

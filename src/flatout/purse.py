@@ -25,49 +25,8 @@ UNKNOWN = 0.15
 """The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
 the worst cases of the first calls in flight may be many times what they cost."""
 
-
 SPARE = 1e-4
 """The share of a shared budget that is worth giving back: that writes a file."""
-
-
-class Money:
-    """The money of one attempt. It is reserved when the attempt may be sent: a call that waits for its turn holds none.
-
-    Attributes:
-        held: what is reserved; None so far.
-        short: whether the call had its turn, and found too little.
-    """
-
-    __slots__ = ("_kind", "_purse", "_worst", "held", "short")
-
-    def __init__(self, purse: Purse, kind: Hashable, worst: float) -> None:
-        self._purse = purse
-        self._kind = kind
-        self._worst = worst
-        self.held: Reservation | None = None
-        self.short = False
-
-    def take(self) -> bool:
-        """Reserve it without waiting. Returns whether it is reserved."""
-        if self.held is None:
-            self.held = self._purse.take(self._kind, self._worst)
-            self.short = self.held is None
-        return self.held is not None
-
-    async def wait(self) -> None:
-        """Reserve it, first come, first served; see `Purse.reserve`."""
-        self.held = await self._purse.reserve(self._kind, self._worst)
-
-    def give_back(self) -> None:
-        """Give back what is reserved: the attempt was not sent, and takes it anew when it is."""
-        held, self.held = self.held, None
-        if held is not None:
-            self._purse.release(held, None)
-
-    def release(self, cost: float | None) -> None:
-        """Give back what is reserved; the real cost is counted by now."""
-        if self.held is not None:
-            self._purse.release(self.held, cost)
 
 
 class Purse:

@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from flatout.errors import CallError
 from flatout.layer import Turn
+from flatout.money import Money
 from flatout.policies.failures.service import Service
 from flatout.policies.pacing.tokens import Need
-from flatout.purse import Money
 from flatout.values import Call
 
 

@@ -14,10 +14,11 @@ from functools import partial
 from flatout.errors import CallError, DeadlineExceeded
 from flatout.journey import Journey, current_journey
 from flatout.layer import CallNext
+from flatout.money import Money
 from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input
 from flatout.prices import Prices
-from flatout.purse import Money, Purse
+from flatout.purse import Purse
 from flatout.values import Call, Reply, Target
 
 MOST_BILLS = 50
@@ -95,7 +96,7 @@ class Budget:
             self._loading = None
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
-        """Have the call's money reserved when it is let go; see `flatout.purse.Money`."""
+        """Have the call's money reserved when it is let go; see `flatout.money.Money`."""
         journey = current_journey()
         account = journey.account
         money = journey.money = self._money(call)
