@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from msgspec.structs import replace
-
 from flatout.store.course import CAUSES, TRIED, Stretch
 from flatout.text import figures
 
@@ -103,9 +101,7 @@ def _at_work(median: float, view: View) -> str:
 
 def _at(most: float, view: View) -> View:
     """The stretches in which that many calls were allowed in flight: what others show is no evidence for it."""
-    among = [each for each in view.stretches if each.allows.get("concurrency") == most]
-    over = rates(among)
-    return view if over is None else replace(view, stretches=among, rates=over)
+    return view.only([each for each in view.stretches if each.allows.get("concurrency") == most])
 
 
 def _quick(view: View) -> float | None:

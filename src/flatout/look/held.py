@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
-from msgspec.structs import replace
-
 from flatout.providers.registry import BUILT_IN
 from flatout.store.course import CAUSES, Stretch
 from flatout.text import figures
 
-from .course import rates
 from .crowd import concurrency
 from .view import LATELY, MINUTE, MOSTLY, NAMES, RISING, View, When, clock, use
 
@@ -70,16 +67,23 @@ def _per_time(cause: str, when: When, view: View) -> tuple[str, float | None]:
 
 
 def _while_bound(cause: str, view: View, since: float | None) -> View:
-    """What is looked at of a limit that binds now: the time for which it has bound, with the burst that began that.
+    """What is looked at of a limit that binds now: the time for which it has bound, with the burst before that.
 
-    A minute's requests may go at once. The half minute after that says nothing of how much is used.
+    A minute's requests may go at once. The rest of that minute alone says nothing of how much is used.
     """
     if not view.live or since is None:
         return view
     begin, limits = max(since, view.now - WHILE), _limits(cause, view.stretches[-1])
-    seen = [each for each in view.whole if each.began_at + each.seconds >= begin and _limits(cause, each) == limits]
-    over = rates(seen)
-    return view if over is None else replace(view, stretches=seen, rates=over)
+    under = [each for each in view.whole if _limits(cause, each) == limits]
+    bursts = (each.began_at for each in under if each.began_at >= begin - MINUTE and _is_burst(each, limits, view))
+    begin = min(begin, next(bursts, begin))
+    return view.only([each for each in under if each.began_at + each.seconds >= begin])
+
+
+def _is_burst(stretch: Stretch, limits: Iterable[tuple[str, float]], view: View) -> bool:
+    """Whether more went than a limit allows for long."""
+    alone = view.only([stretch])
+    return any(use(name, limit, alone) > 1.0 for name, limit in limits)
 
 
 def _limits(cause: str, stretch: Stretch) -> tuple[tuple[str, float], ...]:
@@ -91,17 +95,18 @@ def _limits(cause: str, stretch: Stretch) -> tuple[tuple[str, float], ...]:
 def _longest_bound(cause: str, view: View) -> tuple[View, bool]:
     """The stretches with the limits under which a cause held longest, and whether others were in force as well.
 
-    Limits change: by a person, or by what the provider says. Use under one of them says nothing of another.
+    Limits change: by a person, or by what the provider says. Use under one of them says nothing of another. Bursts
+    count, too: calls are held because of them.
     """
     under: dict[tuple[tuple[str, float], ...], list[Stretch]] = {}
     for each in view.stretches:
-        if each.held.get(cause, 0.0) > 0.0:
-            under.setdefault(_limits(cause, each), []).append(each)
+        limits = _limits(cause, each)
+        if each.held.get(cause, 0.0) > 0.0 or _is_burst(each, limits, view):
+            under.setdefault(limits, []).append(each)
     if not under:
         return view, False
     longest = max(under.values(), key=lambda stretches: _seconds(stretches, cause))
-    over = rates(longest)
-    return (view if over is None else replace(view, stretches=longest, rates=over)), len(under) > 1
+    return view.only(longest), len(under) > 1
 
 
 def _seconds(stretches: Iterable[Stretch], cause: str) -> float:

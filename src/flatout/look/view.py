@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Self
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flatout.store.course import Stretch
 
-from .course import Rates
+from .course import Rates, rates
 
 RECENT = 30.0
 """Seconds that count as now, or two stretches if those are longer."""
@@ -79,6 +81,11 @@ class View(Struct, frozen=True):
     name: str = "FILE"
     whole: Sequence[Stretch] = ()
     took: tuple[float, float] | None = None
+
+    def only(self, stretches: Sequence[Stretch]) -> Self:
+        """The view of some stretches; the same view if there are none."""
+        over = rates(stretches)
+        return self if over is None else replace(self, stretches=stretches, rates=over)
 
     def since(self, cause: str) -> float | None:
         """Since when a cause has held the queue most of the time; None if it does not now."""

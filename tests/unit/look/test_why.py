@@ -651,6 +651,18 @@ def test_nothing_held_and_something_held_are_not_said_together() -> None:
     assert causes(findings(Course.of([*held, *some[22:]]), Facts(state="finished"), 60.0)) == ["requests"]
 
 
+def test_a_limit_whose_minute_went_at_once_is_used_in_full() -> None:
+    """A higher limit would be advised as if this one were not used, for two minutes, after a burst of some seconds."""
+    limit = {"allows": {"rpm": 1_200.0}}
+    burst = [stretch(float(at), sent=300, answered=200, **limit) for at in range(4)]
+    full = [stretch(4.0 + at, sent=0, answered=5, held={"requests": 1.0}, **limit) for at in range(56)]
+    steady = [stretch(60.0 + at, sent=20, answered=20, held={"requests": 1.0}, **limit) for at in range(100)]
+    for seconds in (100, 140, 160):
+        seen = [*burst, *full, *steady][:seconds]
+        (found, *_) = findings(Course.of(seen), Facts(writer="p", left=100), float(seconds))
+        assert found.used == pytest.approx(1.0)
+
+
 def test_a_pause_and_its_end_are_seen_at_once() -> None:
     """For half a minute a user would not see whether the command did anything."""
     bound = [stretch(float(at), held={"requests": 1.0}, allows={"rpm": 60.0}) for at in range(30)]
