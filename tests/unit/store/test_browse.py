@@ -97,6 +97,22 @@ def test_rows_are_ordered_by_a_figure_and_unknown_ones_are_left_out(browser: Pat
         assert look.highest("cost", Wanted(kind="failed"), 10) == [1]
 
 
+def test_rows_that_were_held_back_are_not_slow(tmp_path: Path) -> None:
+    """The slowest answers of a run whose server was gone would be rows without an answer, each with a few ms."""
+    place = tmp_path / "a.flatout"
+    held = item(5, state="unsent", error="CircuitOpen", answer=None)
+
+    async def write() -> None:
+        async with RunFile.open(place, job={}) as run:
+            for each in (item(1), item(2), held):
+                await run.finish(each)
+
+    asyncio.run(write())
+    with RunReader.open(place) as reader:
+        assert Browser(reader).highest("provider", Wanted(), 10) == [2, 1]
+        assert [each.index for each in reader.ranked("slowest", 10)] == [2, 1, 5]
+
+
 def test_a_page_holds_the_beginnings_of_long_texts(tmp_path: Path, browser: Path) -> None:
     """A page of rows with long answers would take all memory."""
     with RunReader.open(browser) as reader:

@@ -12,11 +12,12 @@ FROM items WHERE item_index BETWEEN :first AND :last ORDER BY item_index LIMIT :
 -- chunk_end: Find the last index of the next rows.
 SELECT max(item_index) FROM (SELECT item_index FROM items WHERE item_index >= ? ORDER BY item_index LIMIT ?);
 
--- matching: Find the rows that match, in order or by a figure times :turn, the highest first; those whose figure is unknown are left out.
+-- matching: Find the rows that match, in order or by a figure times :turn, the highest first; those whose figure is unknown are left out. A row that was held back has no answer that could be slow.
 SELECT
   item_index,
   CASE :by
-    WHEN 'provider' THEN provider_seconds WHEN 'seconds' THEN seconds WHEN 'cost' THEN cost WHEN 'attempts' THEN attempts
+    WHEN 'provider' THEN iif(state = 'unsent', NULL, provider_seconds)
+    WHEN 'seconds' THEN seconds WHEN 'cost' THEN cost WHEN 'attempts' THEN attempts
   END AS figure
 FROM items
 WHERE item_index BETWEEN :first AND :last AND (:by IS NULL OR figure IS NOT NULL)

@@ -107,7 +107,9 @@ SELECT max(item_index) FROM items;
 SELECT item_index, id, state, seconds, attempts, cost, error, error_message, provider_seconds FROM items
 WHERE :by <> 'failed' OR state <> 'answered'
 ORDER BY
-  CASE :by WHEN 'slowest' THEN provider_seconds WHEN 'costliest' THEN cost END DESC NULLS LAST,
+  CASE :by
+    WHEN 'slowest' THEN iif(state = 'unsent', NULL, provider_seconds) WHEN 'costliest' THEN cost
+  END DESC NULLS LAST,
   CASE WHEN :by IN ('slowest', 'longest') THEN seconds END DESC NULLS LAST,
   item_index
 LIMIT :most;
