@@ -65,9 +65,10 @@ docs: $(VENV)/.docs ## the documentation, in build/site
 	$(BIN)/python -m zensical build --clean --strict
 	@echo "Read it: $(BIN)/python -m zensical serve"
 
-picture: $(VENV)/.dev ## docs/live.svg, drawn from a real run, and the pictures of a report
+picture: $(VENV)/.dev ## docs/live.svg, drawn from a real run, and the pictures of a report and of flatout watch
 	$(BIN)/python docs/_site/picture.py
 	$(BIN)/python -m docs._site.report_pictures
+	$(BIN)/python -m docs._site.watch_pictures
 
 vendor: ## take uPlot, which draws the plots of reports, from its npm package into the project
 	@rm -rf build/vendor && mkdir -p build/vendor

@@ -43,15 +43,15 @@ def main() -> None:
             browser = driver.chromium.launch(
                 executable_path=shutil.which("chromium"), args=[] if os.geteuid() else ["--no-sandbox"]
             )
-            take(browser, at, "report.webp", 1_200, 1_250, "light")
-            take(browser, at, "report-dark.webp", 400, 1_000, "dark")
+            take(browser, at.as_uri(), "report.webp", 1_200, 1_250, "light")
+            take(browser, at.as_uri(), "report-dark.webp", 400, 1_000, "dark")
             browser.close()
 
 
-def take(browser: Browser, at: Path, name: str, width: int, height: int, scheme: str) -> None:
+def take(browser: Browser, url: str, name: str, width: int, height: int, scheme: str) -> None:
     """Take one picture of the top of a page."""
     opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-    opened.goto(at.as_uri())
+    opened.goto(url)
     opened.wait_for_selector("html[data-ready]")
     png = "data:image/png;base64," + b64encode(opened.screenshot()).decode()
     blank = browser.new_page()
