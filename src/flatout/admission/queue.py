@@ -20,6 +20,7 @@ from flatout.policies.pacing.tokens import Estimator, Need
 from flatout.policies.pacing.way import Way
 from flatout.values import Call
 
+from .alarm import Alarm
 from .waiter import Till, Waiter
 from .waits import Waits
 
@@ -73,8 +74,7 @@ class Admission:
         self._make_pacer = pacer
         self._estimator = estimator
         self.waiting: Line[Waiter] = Line(retries)
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0  # beside the handle, because uvloop's have no when() for a time that has passed
+        self._alarm = Alarm()
         self._waits = Waits()
         self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
         self._till = Till()
@@ -390,16 +390,5 @@ class Admission:
 
     def _sleep(self, pacer: Pacer, at: float, cause: str, now: float, loop: asyncio.AbstractEventLoop) -> None:
         self._waits.hold(cause, now)
-        at = min(at, now + pacer.recheck)
-        if self._timer is not None:
-            if self._timer_at == at:
-                return
-            self._timer.cancel()
-            self._timer = None
-        if at != float("inf"):  # else only another call's end helps, and it drains the queue
-            self._timer = loop.call_at(at, self._wake, pacer, loop)
-            self._timer_at = at
-
-    def _wake(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        self.drain(pacer, loop)
+        at = min(at, now + pacer.recheck)  # infinity: only another call's end helps, and it drains the queue
+        self._alarm.set(at, loop, self.drain, pacer, loop)
