@@ -50,9 +50,8 @@ def _facts(target: TargetNow, now: float) -> list[Fact]:
     failed = f", {sums.failed:,} failed" if sums.failed else ""
     facts.append(("calls", f"{sums.answered:,} answered{failed}, since {clock(sums.since, now)}"))
     facts.append(("tokens", _tokens(target)))
-    cost = (
-        figures.cost_in_words(sums.cost, sums.unpriced, "call") if sums.answered + sums.failed else "nothing spent yet"
-    )
+    sent = sums.answered or sums.failed or sums.unpriced
+    cost = figures.cost_in_words(sums.cost, sums.unpriced, "call") if sent else "nothing spent yet"
     facts.append(("cost", cost))
     return facts
 

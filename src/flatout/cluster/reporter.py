@@ -53,12 +53,13 @@ class Counts(Struct):
         reply = event.reply or getattr(event.error, "reply", None)
         usage = reply.usage if reply is not None else Usage()
         self.answered += event.reply is not None
-        self.ended += event.reply is not None  # what failed has ended before
-        self.failed += event.reply is None
+        failed = isinstance(event.error, Exception)  # and was not cancelled
+        self.failed += failed
+        self.ended += not failed  # a failed request has been counted
         self.input_tokens += usage.input_tokens or 0
         self.output_tokens += usage.output_tokens or 0
-        self.uncounted += usage.total_tokens is None
         cost = event.journey.account.cost
+        self.uncounted += cost is None if reply is None else usage.total_tokens is None  # what cost nothing had none
         self.cost += cost or 0.0
         self.unpriced += cost is None
 

@@ -62,7 +62,7 @@ class SumsNow(Struct, frozen=True, kw_only=True):
     Attributes:
         since: since when they are counted; Unix time.
         answered: calls that ended with an answer.
-        failed: calls that were sent, and ended without one.
+        failed: calls that were sent, and ended with an error. Cancelled ones are in neither.
         input_tokens, output_tokens: as far as they are known; None if none is.
         uncounted: calls whose tokens are not known, or not all of them.
         cost: US dollars, as far as they are known; None if none is.

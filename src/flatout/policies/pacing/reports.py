@@ -23,7 +23,7 @@ class Sums(Struct, array_like=True, frozen=True):
 
     Attributes:
         answered: calls that ended with an answer.
-        failed: calls that were sent, and ended without one.
+        failed: calls that were sent, and ended with an error. Cancelled ones are in neither.
         input_tokens, output_tokens: as far as the provider counted them.
         uncounted: calls whose tokens are not known, or not all of them.
         cost: US dollars, as far as they are known.
