@@ -93,7 +93,7 @@ def _lent(lent: Lent) -> str:
     elif lent.place:
         dead = ", which is silent: what it had used, and 2 % of the budget"
     else:
-        dead = ", which has died: the command that continues its run takes back what is not spent"
+        dead = ", which has died: what is not spent comes back when its run goes on, or its gateway starts"
     return f"{figures.dollars(lent.usd)} to {who}{since}{dead}"
 
 

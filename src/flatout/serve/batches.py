@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ class Batches:
         client: Client,
         calls: Calls,
         models: Models,
-        caller: Callable[[str], Caller],
+        caller: Callable[[str], Awaitable[Caller]],
         files: Files,
         folder: Path,
     ) -> None:
@@ -173,7 +173,7 @@ class Batches:
         rows, faults = await asyncio.to_thread(read, data, batch.endpoint)
         batch.total, batch.faults = len(rows.ids), faults
         if not batch.lane:
-            budgeted = self._caller(batch.owner).purse is not None
+            budgeted = (await self._caller(batch.owner)).purse is not None
             batch.lane = lane_of(batch.metadata, rows.models, self._models, self._client.engine, budgeted=budgeted)
         if batch.state != "cancelling":
             batch.becomes("failed" if faults else "in_progress")
@@ -182,7 +182,7 @@ class Batches:
 
     async def _answered(self, batch: Batch, rows: Rows) -> None:
         """Ask the rows, and leave the files of their results."""
-        work = self._work_on(batch, rows)
+        work = await self._work_on(batch, rows)
         try:
             await work.ask()
         except RunLocked:
@@ -198,14 +198,14 @@ class Batches:
         batch.becomes(ends)
         await self._keep(batch)
 
-    def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
+    async def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
         return BatchWork(
             batch,
             rows,
             client=self._client,
             calls=self._calls,
             models=self._models,
-            caller=self._caller(batch.owner),
+            caller=await self._caller(batch.owner),
             files=self._files,
             folder=self._folder,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Iterator
 
@@ -107,16 +108,20 @@ class Callers:
     def __init__(self, loans: Loans) -> None:
         self._loans = loans
         self._known: dict[str, Caller] = {}
+        self._changing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Caller]:
         return iter(self._known.values())
 
-    def of(self, name: str, allowed: Allowed | None = None) -> Caller:
+    async def of(self, name: str, allowed: Allowed | None = None) -> Caller:
         """A caller by its name.
 
         Args:
             name: the name.
             allowed: what its key allows; None for a caller without a local key.
+
+        Raises:
+            ConfigError: its budget cannot be used.
         """
         caller = self._known.get(name)
         if caller is None:
@@ -124,7 +129,13 @@ class Callers:
                 name = OTHERS
             caller = self._known.setdefault(name, Caller(name))
         if allowed is not None and caller.allowed != allowed:
-            if allowed.budget != caller.allowed.budget:
-                caller.purse = None if allowed.budget is None else self._loans.purse(allowed.budget)
-            caller.allow(allowed)
+            await self._allow(caller, allowed)
         return caller
+
+    async def _allow(self, caller: Caller, allowed: Allowed) -> None:
+        async with self._changing:  # opening a budget takes a moment
+            if caller.allowed == allowed:  # another call has seen to it meanwhile
+                return
+            if allowed.budget != caller.allowed.budget:
+                caller.purse = None if allowed.budget is None else await self._loans.purse(allowed.budget)
+            caller.allow(allowed)

@@ -116,7 +116,7 @@ class Gateway:
         guard = Guard(keyring, remote=asked.host not in LOOPBACK)
         self.site = Site(guard, self.callers, calls, self.models, Offered(engine), pages)
 
-    def _owner(self, name: str) -> Caller:
+    async def _owner(self, name: str) -> Caller:
         """The caller whose a batch of an earlier process is.
 
         Raises:
@@ -125,7 +125,7 @@ class Gateway:
         key = self.keyring.named(name)
         if key is None and self.keyring:
             raise ConfigError(f"there is no key of {name} any more")
-        return self.callers.of(name, None if key is None else key.allowed)
+        return await self.callers.of(name, None if key is None else key.allowed)
 
     async def follow_keys(self) -> None:
         """Follow the file of keys, until cancelled."""

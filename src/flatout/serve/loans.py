@@ -59,9 +59,13 @@ class Loans:
         self._of_keys: list[Purse] = []  # also those that a key had before: calls may hold some of their money
         self._store: RunFile | None = None
 
-    def purse(self, budget: Budget) -> Purse:
-        """A purse for a key's budget."""
-        purse = Purse(budget, lender=lender(budget))
+    async def purse(self, budget: Budget) -> Purse:
+        """A purse for a key's budget.
+
+        Raises:
+            ConfigError: the budget cannot be used.
+        """
+        purse = Purse(budget, lender=await asyncio.to_thread(lender, budget))
         self._of_keys.append(purse)
         self._note()
         return purse

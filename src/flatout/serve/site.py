@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from flatout.errors import ConfigError
 from flatout.providers.relay import inbound_for
 from flatout.providers.relay.inbound import JSON
 from flatout.serving.answer import Answer
@@ -75,9 +76,12 @@ class Site:
         words = inbound_for(dialect or ("anthropic" if path.startswith("/messages/") else "openai"))
         try:
             self._guard.check_host(request.headers)
-            caller = self._callers.of(*self._guard.caller_of(request.headers))
+            caller = await self._callers.of(*self._guard.caller_of(request.headers))
         except Denied as denied:
             answer.send(denied.status, JSON, words.refusal(denied.status, _KINDS[denied.status], str(denied)))
+            return
+        except ConfigError as error:
+            refuse(answer, error, words)
             return
         if dialect is not None and request.method == "POST":
             await self._calls.answer(request, answer, dialect, caller)

@@ -124,10 +124,10 @@ def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path
 
     async def main(world: World) -> tuple[float, float]:
         tends = asyncio.create_task(world.gateway.loans.tend())
-        caller = world.gateway.callers.of("team-a", Allowed(budget=budget))
+        caller = await world.gateway.callers.of("team-a", Allowed(budget=budget))
         assert caller.purse is not None
         purse, held = caller.purse, await caller.purse.reserve("kind", 1.0)
-        world.gateway.callers.of("team-a", Allowed(budget=Budget(5.0, "day", "new")))
+        await world.gateway.callers.of("team-a", Allowed(budget=Budget(5.0, "day", "new")))
         await asyncio.sleep(LOOK + 0.5)
         meanwhile = Scope(budget, state_folder() / "budgets").left()
         purse.pay(0.25)
@@ -138,6 +138,37 @@ def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path
 
     assert World(keys=file).run(main) == (pytest.approx(9.0), pytest.approx(9.75))
     assert [each.lent for each in accounts(state_folder() / "budgets")] == [()]
+
+
+def test_calls_that_come_at_once_have_one_budget_and_one_limit(file: Path):
+    """Each of a key's first calls would have the whole of its limit, or a budget of its own."""
+    allowed = Allowed(budget=Budget(10.0, "day", "team"), rpm=60)
+
+    async def main(world: World) -> tuple[int, int]:
+        callers = world.gateway.callers
+        found = await asyncio.gather(*(callers.of("team-a", allowed) for _ in range(5)))
+        return len({id(each) for each in found}), len({id(each.purse) for each in found})
+
+    assert World(keys=file).run(main) == (1, 1)
+
+
+def test_a_budget_that_cannot_be_used_refuses_its_key_alone(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client would see its connection break, without a reason."""
+
+    def unusable(budget: Budget) -> Any:
+        raise ConfigError(f"the budget {budget} cannot be kept: the disk is full")
+
+    monkeypatch.setattr("flatout.serve.loans.lender", unusable)
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
+    other = keys.add("team-b", Allowed(), file)
+
+    async def main(world: World) -> list[Got]:
+        return [await world.ask(PATHS["openai"], CHAT, x_api_key=key) for key in (made, other)]
+
+    refused, answered = World(keys=file).run(main)
+    assert refused.status >= 400
+    assert "the disk is full" in refused.data["error"]["message"]
+    assert answered.status == 200
 
 
 def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):

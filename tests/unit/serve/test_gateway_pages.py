@@ -201,7 +201,7 @@ def test_metrics_are_what_prometheus_reads():
             world.gateway.status.more = exported.text
             name = 'a "b\\c\nd'
             await asyncio.gather(*(world.ask(PATHS["openai"], CHAT, x_api_key=key) for key in ("k", name)))
-            world.gateway.callers.of(name)
+            await world.gateway.callers.of(name)
             return (await world.get("/metrics")).body.decode()
 
     text = World().run(main)
