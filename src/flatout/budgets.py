@@ -34,7 +34,9 @@ def account(per: str, scope: str) -> Account | None:
         ConfigError: it cannot be read.
     """
     if is_place(scope):
-        return next((each for each in accounts(place_of(scope)) if each.per == per), None)
+        from .cluster.accounts import accounts as at
+
+        return next(at(place_of(scope), [per]), None)
     from .store.scopes import account
 
     return account(state_folder() / "budgets", per, scope)

@@ -8,18 +8,19 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import Client, ConfigError, Reply
 from flatout.caches import place_named
 from flatout.cluster import answers as module
-from flatout.cluster.answers import ALIVE, AT_ONCE, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
+from flatout.cluster.answers import ALIVE, AT_ONCE, BEAT, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
 from flatout.store.answers import HELD, Answers
 from flatout.testing import run_virtual
 from flatout.values.answers import Found, New, Wanted
 from flatout.values.kept import Kept
 from flatout.values.place import place_of
+from tests.support.asking_processes import CALLS, DEATHS, ask_together
 
 KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
 TEAM = place_of("redis://host:6379/0/team")
@@ -304,6 +305,49 @@ def test_a_question_without_an_answer_goes_to_one_of_those_that_wait(line, end):
         still.pop().cancel()
         for answers in others if end == "closed" else (one, *others):
             await answers.close()
+
+    line.play(main)
+
+
+def test_an_answer_that_comes_between_the_look_and_the_claim_is_used(line, monkeypatch):
+    """Two workers would pay for an equal call, if one ends it just while the other looks it up."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        one.put(KEY, kept(), described)
+        await written(one)
+        monkeypatch.setattr(line, "read", lambda names: [None for _ in names])
+        assert (await other.get(KEY)).reply().text == "fine"
+        monkeypatch.undo()
+        await asyncio.sleep(BEAT)
+        assert not any(":claims:" in name for name in line.values)
+        await one.close()
+        await other.close()
+
+    line.play(main)
+
+
+@settings(max_examples=40, deadline=None)
+@given(CALLS, DEATHS)
+def test_no_waiter_is_lost_whichever_worker_dies(calls, death):
+    """A call that waits for another worker would wait for ever when that one fails, is cancelled, or dies.
+
+    And once there is an answer, nobody asks again.
+    """
+    line = Line()
+
+    async def main() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "RedisLine", lambda *_: line)
+            workers = [Answers(AnswersInRedis(TEAM)) for _ in range(3)]
+
+        def kill() -> None:
+            """Its word is not heard any more, not even that it frees what it asks."""
+            dead = workers[0]._shelf
+            dead._line = Line()
+            dead._claim = dead._line.script("")
+
+        await ask_together(workers, calls, death, kill, found_within=2.0)
 
     line.play(main)
 

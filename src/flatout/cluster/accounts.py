@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import msgspec
@@ -15,20 +15,20 @@ from flatout.values.place import Place
 from .budget import SCRIPT, key, read_pot
 from .line import RedisLine
 
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds to wait for the server, to connect and for each answer."""
 
 PERIODS = ("day", "month", "run")
 
 
-def accounts(place: Place) -> Iterator[Account]:
-    """How the budgets at a place stand.
+def accounts(place: Place, periods: Sequence[str] = PERIODS) -> Iterator[Account]:
+    """How the budgets at a place stand, of some kinds of periods.
 
     Raises:
         ConfigError: the server does not answer, or has something else there.
     """
     with _line(place) as line:
-        for per in PERIODS:
+        for per in periods:
             clock, pot = line.clock(), read_pot(line, key(place, per), per)
             if pot.usd:
                 yield _account(place, per, clock, pot)

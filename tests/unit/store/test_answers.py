@@ -9,24 +9,22 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from flatout import Call, Reply, ServerError
-from flatout.journey import Journey, reset_journey, set_journey
-from flatout.layers.cache import Cache
+from flatout import Reply
 from flatout.store import byte_locks
 from flatout.store.answers import PATIENCE, Answers
 from flatout.store.answers_shelf import AT_ONCE, POLL, AnswersFile
 from flatout.store.claims import FILES, Claims
 from flatout.testing import run_virtual
 from flatout.values.kept import Kept
+from tests.support.asking_processes import CALLS, DEATHS, KEY, ask_together
 
 
 def process(file: Path) -> Answers:
     return Answers(AnswersFile(file))
 
 
-KEY, OTHER = bytes(range(32)), bytes(range(1, 33))
+OTHER = bytes(range(1, 33))
 
 
 def kept(text: str, at: float = 0.0) -> Kept:
@@ -232,71 +230,17 @@ def test_claims_are_files_of_their_owner_alone(tmp_path):
 
 
 @settings(max_examples=25, deadline=None)
-@given(
-    st.lists(
-        st.tuples(
-            st.integers(0, 2),  # the process
-            st.floats(0, 5),  # when the call comes
-            st.sampled_from(["answers", "fails", "is cut off"]),  # what becomes of it if it is the one that asks
-            st.one_of(st.none(), st.floats(0, 9)),  # how long until it is cancelled
-        ),
-        min_size=1,
-        max_size=10,
-    ),
-    st.floats(0, 8),  # when the first process dies
-)
+@given(CALLS, DEATHS)
 def test_no_waiter_is_lost_whichever_process_dies(tmp_path_factory, calls, death):
     """A call that waits for another process would wait for ever when that one fails, is cancelled, or dies.
 
     And once there is an answer, nobody asks again.
     """
     file = tmp_path_factory.mktemp("cache") / "answers.cache"
-    answered: list[float] = []
-    caches: list[Cache] = []
-
-    async def one(cache: Cache, start: float, fate: str, patience: float | None) -> str:
-        async def call_next(call: Call) -> Reply:
-            # Kept answers are found a moment after they came: they are written, and looked for, every now and then.
-            assert not any(asyncio.get_running_loop().time() > at + 1.0 for at in answered)
-            await asyncio.sleep(2)
-            if fate == "fails":
-                raise ServerError("no")
-            if fate == "answers" and cache is not caches[0]:
-                answered.append(asyncio.get_running_loop().time())
-            return Reply(text="fine", finish_reason="length" if fate == "is cut off" else "stop")
-
-        await asyncio.sleep(start)
-        token = set_journey(Journey(asyncio.get_running_loop().time()))
-        try:
-            async with asyncio.timeout(patience):
-                return (await cache(Call("x"), call_next)).text
-        except (ServerError, TimeoutError) as error:
-            return type(error).__name__
-        finally:
-            reset_journey(token)
-
-    async def find(_: Call):
-        return lambda call: KEY
 
     async def main() -> None:
         processes = [process(file) for _ in range(3)]
-        caches.extend(
-            Cache(each, None, find=find, read=lambda _, reply: reply, describe=lambda _: b"{}", wall=lambda: 0.0)
-            for each in processes
-        )
-        tasks = [(place, asyncio.create_task(one(caches[place], *call))) for place, *call in calls]
-        await asyncio.sleep(death)
-        for place, task in tasks:
-            if place == 0:
-                task.cancel()  # a killed process never comes back to its calls, and the system drops its locks
-        processes[0]._shelf._claims.close()
-        ended = await asyncio.wait_for(asyncio.gather(*(task for _, task in tasks), return_exceptions=True), 200)
-        for (place, _, fate, patience), end in zip(calls, ended, strict=True):
-            assert end != "ServerError" or fate == "fails"
-            assert end != "TimeoutError" or patience is not None
-            assert not isinstance(end, asyncio.CancelledError) or place == 0
-        for each in processes:
-            await each.close()
+        await ask_together(processes, calls, death, processes[0]._shelf._claims.close)
 
     run_virtual(main())
 
