@@ -31,7 +31,8 @@ BYPASS_AGE = 2.0
 """Seconds of waiting after which no call passes this one."""
 
 OFTEN = 3
-"""After this many refusals a call goes to the back: the provider may be refusing this call, and not the rate."""
+"""After this many refusals a call goes to the back, after as many failures in outages to the retries: it may be this
+call that is refused or fails, and not the rate or the target."""
 
 RETRIES = 0.2
 """The share of what is sent that may be retries while other calls wait."""
