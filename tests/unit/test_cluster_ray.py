@@ -151,6 +151,8 @@ def test_what_is_missing_at_the_start_is_told(ray, monkeypatch):
         changed.setattr(ray, "is_initialized", lambda: False)
         with pytest.raises(ConfigError, match=r"shared at ray://team need a cluster of Ray: call ray.init\(\) before"):
             link_to(PLACE).check()
+        with pytest.raises(ConfigError, match="ray://team is seen from a program in its cluster of Ray"):
+            link_to(PLACE).look()
 
     def late(answer, timeout):
         answer.close()

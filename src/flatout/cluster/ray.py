@@ -82,7 +82,8 @@ class RayLink:
         Raises:
             ConfigError: this process is in no cluster of Ray, or the actor does not start.
         """
-        ray, options = self._cluster(), {"name": self._name, "namespace": NAMESPACE, "lifetime": "detached"}
+        ray = self._cluster(f"limits shared at {self._place} need a cluster of Ray: call ray.init() before")
+        options = {"name": self._name, "namespace": NAMESPACE, "lifetime": "detached"}
         try:
             made: Any = ray.remote(Keepers).options(**options, get_if_exists=True, num_cpus=0, max_restarts=-1)
             self._actor = made.remote()
@@ -98,7 +99,10 @@ class RayLink:
         Raises:
             ConfigError: this process is in no cluster of Ray, or the actor does not answer.
         """
-        ray = self._cluster()
+        ray = self._cluster(
+            f"{self._place} is seen from a program in its cluster of Ray: "
+            "call flatout.look.team.look_at_team there, after ray.init()"
+        )
         try:
             actor = ray.get_actor(self._name, namespace=NAMESPACE)
             return _seen(ray.get(actor.look.remote(), timeout=FIRST_PATIENCE))
@@ -112,8 +116,11 @@ class RayLink:
         """The actor's."""
         return f"{self._place.name}:limits:{FORMAT}"
 
-    def _cluster(self) -> Any:
+    def _cluster(self, otherwise: str) -> Any:
         """The package ray, in a process that is in a cluster.
+
+        Args:
+            otherwise: what to say of a process that is in none.
 
         Raises:
             ConfigError: it is not installed, or the process is in none.
@@ -125,7 +132,7 @@ class RayLink:
                 f"limits shared at {self._place} need ray, which is not installed: pip install 'flatout[ray]'"
             ) from None
         if not ray.is_initialized():
-            raise ConfigError(f"limits shared at {self._place} need a cluster of Ray: call ray.init() before")
+            raise ConfigError(otherwise)
         return ray
 
     def keeper(self, target: str) -> RayKeeper:
