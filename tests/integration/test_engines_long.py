@@ -20,6 +20,7 @@ from tests.support.engine_jobs import (
     Job,
     cluster,
     folder,
+    goes_on_after,
     jobs,
     needs_engines,
     used,
@@ -135,3 +136,13 @@ def test_a_job_over_ray_outlives_the_death_of_everything() -> None:
 def test_a_job_over_daft_outlives_the_death_of_everything() -> None:
     """A job would lose rows, or pay twice for all that it has, when it is run again."""
     own_network.alone(lambda: outlives([World.broker, World.program], "daft"))
+
+
+def test_a_checkpoint_of_ray_skips_the_blocks_that_were_written() -> None:
+    """Whoever has no cache would pay for all rows again: blocks would be begun together, and none be written."""
+
+    def work() -> None:
+        with cluster(cpus=8):  # Ray's filter takes one for itself, and so does each step
+            goes_on_after(Job.kill, 800, at=450, name="ray_checkpointed", again=200, block=100, address=ADDRESS)
+
+    own_network.alone(work)

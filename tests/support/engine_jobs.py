@@ -256,8 +256,19 @@ def uses_the_limit(name: str, rows: int, faults: Faults = FAULTS, **settings: An
         assert used(stats, RPM) >= 0.95, stats["admitted_per_second"]
 
 
-def goes_on_after(kill: Callable[[Job], object], rows: int, *, at: int, name: str = "ray", **settings: Any) -> None:
-    """A job that is killed after some of its rows, and what is paid again."""
+def goes_on_after(
+    kill: Callable[[Job], object], rows: int, *, at: int, name: str = "ray", again: int = 0, **settings: Any
+) -> None:
+    """A job that is killed after some of its rows.
+
+    Args:
+        kill: what kills it.
+        rows: its rows.
+        at: how many requests have arrived then.
+        name: the program.
+        again: how many answered rows may be paid twice.
+        **settings: the program's.
+    """
     with provider(latency=0.5, rpm=RPM, burst=BURST) as server, jobs(server, rows=rows, **settings) as start:
         job = start(name)
         server.wait_for(at)
@@ -266,4 +277,4 @@ def goes_on_after(kill: Callable[[Job], object], rows: int, *, at: int, name: st
         if job.over:
             job = start(name)
         assert job.told() == whole(rows)
-        assert server.received <= rows + in_flight
+        assert server.received <= rows + in_flight + again

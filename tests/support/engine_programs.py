@@ -92,6 +92,27 @@ def ray_looks(settings: Settings) -> dict[str, Any]:
     }
 
 
+def ray_checkpointed(settings: Settings) -> dict[str, Any]:
+    """`flatout.ray.answer` from files to files, in a job that has Ray's own checkpoints."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    import ray
+    from ray.data.checkpoint import CheckpointConfig
+
+    import flatout.ray
+
+    start_ray(settings)
+    here, count = Path.cwd(), settings["rows"]
+    pq.write_table(pa.table({"id": range(count), "text": [f"row {n}" for n in range(count)]}), here / "mails.parquet")
+    config = CheckpointConfig("id", str(here / "checkpoint"), delete_checkpoint_on_success=False)
+    ray.data.DataContext.get_current().checkpoint_config = config
+    mails = ray.data.read_parquet(str(here / "mails.parquet"))
+    asked = flatout.ray.answer(mails, "{{ text }}", rows_per_block=settings["block"], **options(settings))
+    asked.write_parquet(str(here / "labelled"))
+    made = pq.read_table(here / "labelled").to_pylist()
+    return checked((row["id"], row["text"], row["answer"], row["error"]) for row in made)
+
+
 def refusal(work: Callable[[], object]) -> list[str]:
     """The lines of the error with which something ends."""
     try:
@@ -168,6 +189,7 @@ def checked(rows: Iterable[tuple[int, str, str | None, str | None]]) -> dict[str
 PROGRAMS: Mapping[str, Callable[[Settings], dict[str, Any]]] = {
     "ray": ray,
     "ray_looks": ray_looks,
+    "ray_checkpointed": ray_checkpointed,
     "daft": daft,
     "daft_on_ray": daft_on_ray,
 }
