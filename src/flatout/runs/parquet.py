@@ -30,6 +30,7 @@ _BYTES_WRITTEN = 32_000_000
 _PARTS = 20
 """Parts of a row group, each made of Python's values at once: those take several times the memory of Arrow's."""
 
+_TEXTS, _LISTS = (str, bytes), (list, tuple)
 Values = Mapping[str, Any]
 
 
@@ -269,11 +270,11 @@ def _row_groups(parts: Iterable[Any]) -> Iterator[Any]:
 
 def _size(value: Any) -> int:
     """Roughly how many bytes a value takes in a column, unpacked."""
-    if isinstance(value, str | bytes):
+    if isinstance(value, _TEXTS):
         return len(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return sum(map(_size, value.values()))
-    return sum(map(_size, value)) if isinstance(value, list | tuple) else 8
+    return sum(map(_size, value)) if isinstance(value, _LISTS) else 8
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Set
 from contextlib import aclosing, suppress
+from functools import partial
 from itertools import islice
+from typing import Any, TypeVar
 
 from flatout.client import Client
 from flatout.durable.records import fingerprint
@@ -27,6 +29,8 @@ from .output.export import OwnRow
 from .stops import Stops
 from .work import Work, own_rows
 
+ReadT = TypeVar("ReadT")
+
 _BATCH = 100  # rows that are read from the input in one go
 
 _MOST, _BATCH_SECONDS = 1_000, 0.005
@@ -45,7 +49,7 @@ class Pending(Opened):
         super().__init__(options, make_client)
         self.ending = Stops()
         self.collects = False
-        self._reading: asyncio.Future[list[tuple[int, Row]]] | None = None  # of an input that can be read again
+        self._readings: set[asyncio.Future[Any]] = set()  # what is being read of an input that can be read again
         self._reached = -1  # the last row that was read to be asked for the first time
 
     @property
@@ -141,21 +145,28 @@ class Pending(Opened):
             async for pair in self._pipe:
                 yield pair
             return
-        # A server that has become silent is not waited for when the run stops, and not when the program ends.
-        threads = DaemonThreads() if is_elsewhere(self.options.source) else None
-        rows, loop = self._rows(source), asyncio.get_running_loop()
-        while not self._leaves:
-            self._reading = reading = loop.run_in_executor(threads, _some, rows)
-            await asyncio.wait([reading])
-            if reading.cancelled() or not (some := reading.result()):
-                return
+        rows = self._rows(source)
+        while not self._leaves and (some := await self.read(partial(_some, rows))):
             for pair in some:
                 yield pair
 
+    async def read(self, some: Callable[[], list[ReadT]]) -> list[ReadT]:
+        """Read some of the input in a thread; nothing more if the run is stopped meanwhile.
+
+        A server that has become silent is not waited for then, and not when the program ends.
+        """
+        threads = DaemonThreads() if is_elsewhere(self.options.source) else None
+        reading = asyncio.get_running_loop().run_in_executor(threads, some)
+        self._readings.add(reading)
+        reading.add_done_callback(self._readings.discard)
+        await asyncio.wait([reading])
+        return [] if reading.cancelled() else reading.result()
+
     def leave_input(self) -> None:
-        """Wait no longer for the rows that are being read."""
-        if self._reading is not None and self._leaves:
-            self._reading.cancel()
+        """Wait no longer for what is being read."""
+        if self._leaves:
+            for reading in self._readings:
+                reading.cancel()  # its callback comes later
 
     async def _failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
         """The rows read so far that ended in one of some states, with their results.
@@ -164,7 +175,7 @@ class Pending(Opened):
         """
         self._again |= states
         found = self._beside_failed(self._reached)
-        while (some := await asyncio.to_thread(lambda: list(islice(found, _BATCH)))) and not self.stops:
+        while (some := await self.read(lambda: list(islice(found, _BATCH)))) and not self.stops:
             for row, item in some:
                 if item is None or item.state not in states:
                     continue

@@ -16,13 +16,15 @@ import pytest
 
 from flatout.cli.parse import command_line
 from flatout.errors import ConfigError
+from flatout.planning.size import SampleSize
 from flatout.runs.input import afar
 from flatout.runs.input.afar import Afar
 from flatout.runs.input.afar_errors import is_passing, why
 from flatout.runs.input.names import shown
 from flatout.runs.input.read import open_input
-from flatout.runs.job import RunEnd, RunOptions
+from flatout.runs.job import RunOptions
 from flatout.runs.output.claim import where
+from flatout.runs.plan.planner import Planner
 from flatout.runs.runner import Runner
 from tests.support.scripted_wire import Wire, client
 
@@ -283,15 +285,18 @@ def test_a_url_is_shown_without_its_secrets(url: str, told: str) -> None:
     assert "hidden" not in command_line(["run", url, "-o", "a.jsonl"])
 
 
+@pytest.mark.parametrize("plans", [False, True])
 def test_a_run_that_is_stopped_waits_for_no_silent_server(
-    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plans: bool
 ) -> None:
     """Ctrl-C would be answered after a minute, and the program end after another."""
     bucket.pipe_file("/b/a.jsonl", b'{"prompt": "one"}\n')
     speaks, silent = threading.Event(), threading.Event()
     options = RunOptions(source="memory://b/a.jsonl", output=str(tmp_path / "out.jsonl"), model="m")
-    runner = Runner(options, lambda: client(Wire()))
-    runner.prepare()
+    job: Any = Runner(options, lambda: client(Wire()))
+    if plans:
+        job = Planner(job, SampleSize.of(5), 1.0, dry_run=True)
+    job.prepare()
 
     def part(file: Any, start: int, size: int) -> bytes:
         silent.set()
@@ -300,18 +305,19 @@ def test_a_run_that_is_stopped_waits_for_no_silent_server(
 
     monkeypatch.setattr(afar._Parts, "_part", part)
 
-    async def main() -> RunEnd:
-        ended = asyncio.ensure_future(runner.run())
+    async def main() -> Any:
+        ended = asyncio.ensure_future(job.run())
         await asyncio.to_thread(silent.wait, 10)
-        runner.stop()
+        job.stop()
         return await ended
 
     end = asyncio.run(main())
     assert not speaks.is_set()
-    assert (end.interrupted, end.unfinished) == (True, 1)
-    reads = [thread for thread in threading.enumerate() if thread.name == "flatout reads"]
-    assert [thread.daemon for thread in reads] == [True]
+    assert end is None if plans else (end.interrupted, end.unfinished) == (True, 1)
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "flatout reads"]
+    assert thread.daemon
     speaks.set()
+    thread.join(10)
 
 
 def test_listed_files_keep_their_whole_names(bucket: Any) -> None:

@@ -94,14 +94,17 @@ class Planner:
         survey: Survey[Work] = Survey(engine, size.calls, each)
         loop = asyncio.get_running_loop()
         if self._dry_run:
-            await survey.look(self._given())
+            if not await self._look(survey):
+                await client.close()
+                return None
             taken = await self._lane(survey)
             await client.close()
             dry = Outlook(engine, survey, size, None, later=True, times=self._times(survey))
             return in_lane(await asyncio.to_thread(dry.plan, loop.time(), survey.finished), *taken)
         try:
             async with self._runner.open_for_sample(), client:
-                await survey.look(self._given())
+                if not await self._look(survey):
+                    return None
                 check_priced(engine, list(survey.parts.values()))
                 taken = await self._lane(survey)
                 self._allowance = allowance = Allowance(self._usd, expected_cost(engine, survey))
@@ -168,6 +171,19 @@ class Planner:
                 allowance.known(result_of(item, entry.row.call))
         return unknown
 
+    async def _look(self, survey: Survey[Work]) -> bool:
+        """Look through all rows; False if it was stopped meanwhile.
+
+        Raises:
+            ConfigError: there is no row.
+        """
+        try:
+            await survey.look(self._given())
+        except ConfigError:
+            if not self._stopped:
+                raise
+        return not self._stopped
+
     async def _given(self) -> AsyncIterator[list[Given[Work]]]:
         """All rows, in lots. They are read in a thread."""
         works, done = self._runner.works(), self._done()
@@ -175,7 +191,7 @@ class Planner:
         def lot() -> list[Given[Work]]:
             return [Given(work.index, work.call, work, done(work.index)) for work in islice(works, AT_ONCE)]
 
-        while not self._stopped and (some := await asyncio.to_thread(lot)):
+        while not self._stopped and (some := await self._runner.read(lot)):
             yield some
 
     def _done(self) -> Callable[[int], bool]:
