@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -173,7 +174,7 @@ def test_no_worker_outlives_its_parent(tmp_path: Path) -> None:
 
 
 def test_workers_spend_one_budget(tmp_path: Path) -> None:
-    """Each of them would spend the whole budget."""
+    """Each of them would spend the whole budget; or what they had borrowed would stay lent after their end."""
     questions(tmp_path, 60)
     with provider() as server:
         name = f"{server.url.removeprefix('http://').removesuffix('/v1')}/any"
@@ -184,7 +185,10 @@ def test_workers_spend_one_budget(tmp_path: Path) -> None:
         assert done.code == 1
         assert 0.3 < (spent["prompt_tokens"] + spent["output_tokens"]) * 0.001 <= 0.5
         assert "held back by the budget" in done.err
-        assert flatout(*command, "--budget", "5", folder=tmp_path).code == 0
+        home = {"XDG_STATE_HOME": str(tmp_path / "state")}
+        assert flatout(*command, "--budget", "5/day:team", folder=tmp_path, env=home).code == 0
+        (account,) = json.loads(flatout("budget", "ls", "--json", folder=tmp_path, env=home).out)
+        assert (account["lent"], account["spent"] > 0.0) == ([], True)
         assert server.stats()["received"] == server.stats()["answered"] == 60
     check_answers(tmp_path / "out.jsonl", 60)
 

@@ -70,22 +70,26 @@ class ByLane(Pending):
         return self._asks.sent if self._asks is not None else 0
 
     async def _ask_all(self, client: Client, store: RunFile) -> None:
-        """Ask every row that has no answer yet."""
-        if self.options.lane in ("live", "flex"):
-            batched = await self._take_from_batches(client, store)
-            asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
-            if batched is None:
-                take_back = partial(self._take_back, asks)
-                feed = self._feed = Feed(self._pending(), self._failed, take_back, asks.input_at_end)
-                await asks.ask(feed.rows(), over=feed.over)
-            else:
-                await asks.ask(batched.lane.free(self._pending(False)))
-                batched.lane.money.save()
-            return
+        """Ask every row that has no answer yet, and close the client: it gives back what it has borrowed."""
         try:
-            await self._ask_in_batches(client, store)
+            if self.options.lane in ("live", "flex"):
+                await self._ask_at_once(client, store)
+            else:
+                await self._ask_in_batches(client, store)
         finally:
             await client.close()
+
+    async def _ask_at_once(self, client: Client, store: RunFile) -> None:
+        """Ask live, or at a provider's cheaper service."""
+        batched = await self._take_from_batches(client, store)
+        asks = self._asks = self._asking(client, store, await self._wanted_flex(client, store))
+        if batched is None:
+            take_back = partial(self._take_back, asks)
+            feed = self._feed = Feed(self._pending(), self._failed, take_back, asks.input_at_end)
+            await asks.ask(feed.rows(), over=feed.over)
+        else:
+            await asks.ask(batched.lane.free(self._pending(False)))
+            batched.lane.money.save()
 
     async def _ask_in_batches(self, client: Client, store: RunFile) -> None:
         """Ask in batches, and live what would not be in time there."""
