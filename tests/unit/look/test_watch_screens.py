@@ -122,6 +122,20 @@ def test_the_first_screen_has_all_that_is_asked_first(tmp_path: Path, size: tupl
     played(play, tmp_path / "a.flatout", size)
 
 
+def test_no_more_keys_are_read_after_q(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the view is taken down, it would swallow the first keys of the next command."""
+    going: list[bool] = []
+
+    async def play(pilot: Pilot[None], run: RunFile, place: Path) -> None:
+        await shows(pilot, "running (process")
+        app = pilot.app
+        monkeypatch.setattr(app._driver, "disable_input", lambda: going.append(app.is_running))
+        await pilot.press("q")
+
+    played(play, tmp_path / "a.flatout")
+    assert going[0]
+
+
 def test_it_says_that_the_process_has_gone_and_goes_on_when_it_is_back(tmp_path: Path) -> None:
     """A killed run would look as if it were only slow."""
 

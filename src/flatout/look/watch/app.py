@@ -67,6 +67,12 @@ class Watch(App[None]):
         """The driver of this system, with a link that knows whether the terminal is behind."""
         return with_link(super().get_driver_class(), self._link)
 
+    async def action_quit(self) -> None:
+        """Quit, and read no more keys from now on: taking the view down takes a while."""
+        if self._driver is not None:
+            self._driver.disable_input()
+        self.exit()
+
     def on_cursor_position(self) -> None:
         """Hear that the terminal has caught up."""
         self._link.answered()
