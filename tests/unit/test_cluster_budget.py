@@ -156,6 +156,25 @@ def test_an_idle_client_asks_the_server_once_a_second_and_one_that_never_asked_n
     server.play(main)
 
 
+def test_what_is_not_needed_goes_back_to_the_others(server):
+    """A gateway that lives for weeks would hold for ever what its first calls might have cost."""
+
+    async def main() -> None:
+        async with client(Wire(lambda _: completion("x", tokens=10))) as made:
+            await made.call(calls(1)[0])
+            purse, (pot,) = made.purse, server.pots.values()
+            loan = await purse._lender.lend(1.0, purse.used())
+            purse._funds.amount += loan.usd
+            assert pot.held() >= 1.0
+            await purse.give_back()
+            assert pot.held() < 0.1
+            await asyncio.sleep(3.0)
+            assert pot.held() < 0.1
+            assert purse._funds.amount == pytest.approx(purse._lender._own.lent)
+
+    server.play(main)
+
+
 def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(server):
     """A job would wait for hours because of a mistyped address."""
     server.away = True

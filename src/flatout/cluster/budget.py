@@ -97,8 +97,12 @@ class BudgetInRedis:
             await asyncio.sleep(BEAT)
 
     async def give_back(self, usd: float) -> bool:
-        """See `flatout.lending.Lender`. Each word to the server takes back what is not needed."""
-        return False
+        """See `flatout.lending.Lender`. If the server is away, it hears of this with the next word."""
+        self._lose(usd)  # first, so that nobody reserves it meanwhile
+        async with self._turn:
+            self._own.lent -= usd
+            await self._exchange(self._own.ask(self._used()))
+        return True
 
     async def close(self, used: float) -> None:
         """See `flatout.lending.Lender`. A budget from which nothing was lent is not touched."""

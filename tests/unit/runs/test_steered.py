@@ -185,5 +185,5 @@ def test_an_unknown_command_is_refused(steered: SteeredRun, do: Any) -> None:
 
 def test_a_budget_that_is_not_there_cannot_be_changed() -> None:
     """Calls that were never priced would count as spent."""
-    with pytest.raises(ConfigError, match="has no budget"):
+    with pytest.raises(ConfigError, match="there is no budget"):
         asked(SteeredRun(Run(), "a.flatout", lambda: 0.0), "set", budget=3)
