@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lending import Debt, Lender
 from flatout.policies.pacing.tokens import most_input, most_output
-from flatout.policies.spending import ENOUGH, Funds, Reservation, Shape, Shapes
+from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
 from flatout.prices import Prices
 from flatout.values import Call, Target
 from flatout.values.budget import Budget as Allowed
@@ -47,6 +47,7 @@ class Purse:
         "_elsewhere",
         "_funds",
         "_lender",
+        "_lending",
         "_reckoned",
         "_runs",
         "_settled",
@@ -74,6 +75,7 @@ class Purse:
         self.earlier = 0.0
         self.bills: list[Callable[[], object]] = []
         self._lender = lender
+        self._lending: asyncio.Task[Loan | None] | None = None
         self._shared_left: float | None = None  # when money was borrowed last
         usd, over = (self.budget.usd, self.budget.over) if self.budget is not None and lender is None else (0.0, 0.0)
         self._funds = Funds(usd, over)
@@ -235,12 +237,8 @@ class Purse:
         while self.budget is not None and (lacks := funds.spent + funds.reserved + usd - funds.amount) > funds.over:
             if self._lender is None:
                 return False
-            loan = await self._lender.lend(lacks, self.used())
-            if loan is None:
-                continue
-            funds.amount += loan.usd
-            self._shared_left = loan.left
-            if loan.usd <= 0.0:
+            loan = await self._borrow(self._lender, lacks)
+            if loan is not None and loan.usd <= 0.0:
                 return False
         return True
 
@@ -354,12 +352,29 @@ class Purse:
         unspent = funds.amount - funds.spent
         if funds.open and shape.seen < ENOUGH and unspent + need > UNKNOWN * ((self._shared_left or 0.0) + unspent):
             return False  # the answers to those in flight will show that they need far less
-        loan = await self._lender.lend(need, self.used())
-        if loan is None:
-            return True
-        funds.amount += loan.usd
-        self._shared_left = loan.left
-        return loan.usd > 0.0
+        loan = await self._borrow(self._lender, need)
+        return loan is None or loan.usd > 0.0
+
+    async def _borrow(self, lender: Lender, need: float) -> Loan | None:
+        """Borrow. None if the caller is to look what there is, and ask again.
+
+        If the caller is cancelled, what is being lent comes in all the same: else nobody could spend it.
+        """
+        if self._lending is not None:
+            await asyncio.shield(self._lending)
+            return None
+        self._lending = asyncio.ensure_future(self._lent(lender, need))
+        return await asyncio.shield(self._lending)
+
+    async def _lent(self, lender: Lender, need: float) -> Loan | None:
+        try:
+            loan = await lender.lend(need, self.used())
+        finally:
+            self._lending = None
+        if loan is not None:
+            self._funds.amount += loan.usd
+            self._shared_left = loan.left
+        return loan
 
     def refusal(self, usd: float) -> str:
         """Why something is not sent that may cost so much."""
@@ -386,6 +401,8 @@ class Purse:
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:
+            if self._lending is not None:
+                await asyncio.wait([self._lending])
             await self._lender.close(self.used())
             self._funds.amount = self._funds.spent + self._funds.reserved
 

@@ -292,3 +292,27 @@ def test_a_process_that_knows_nothing_yet_leaves_most_of_it_to_others(home: Path
         return scope(home).left()
 
     assert run_virtual(main()) >= 8.0
+
+
+def test_calls_that_are_cancelled_while_they_borrow_lose_no_money(home: Path):
+    """Each client that hangs up at that moment would leave a loan that nobody spends, until the budget is gone."""
+    purse = Purse(Budget(10.0, "day", "team"), lender=scope(home))
+
+    async def cancelled(worst: float) -> None:
+        asking = asyncio.create_task(purse.reserve("m", worst))
+        for _ in range(3):  # until the loan is on its way
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+
+    async def main() -> tuple[float, float]:
+        for worst in (1.0, 2.0, 3.0):
+            await cancelled(worst)
+        purse.release(await purse.reserve("m", 3.0), None)
+        borrowed = scope(home).left()
+        await cancelled(5.0)
+        await purse.close()
+        return borrowed, scope(home).left()
+
+    assert asyncio.run(main()) == (pytest.approx(7.0), 10.0)
