@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from flatout.edge.relay import RelayedStream, relayed, whole
-from flatout.errors import BudgetExceeded, CallError, ConfigError, InvalidRequest
+from flatout.errors import BudgetExceeded, CallError, ConfigError, DeadlineExceeded, InvalidRequest
 from flatout.journey import AttemptNotes, Journey
 from flatout.layer import Response
 from flatout.money import Money
@@ -156,15 +156,15 @@ class Calls:
             if caller.purse is None:
                 yield journey
             else:
-                async with self._paid(call, caller, journey):
+                async with self._paid(asking, caller, journey):
                     yield journey
         finally:
             _left(place, caller, journey)
 
     @asynccontextmanager
-    async def _paid(self, call: Relayed[Any], caller: Caller, journey: Journey) -> AsyncIterator[None]:
+    async def _paid(self, asking: Asking, caller: Caller, journey: Journey) -> AsyncIterator[None]:
         """A block for which a call's worst case is reserved from its caller's budget."""
-        purse, prices = caller.purse, self._engine.stack.prices
+        call, purse, prices = asking.call, caller.purse, self._engine.stack.prices
         assert purse is not None, "the caller has a budget"
         targets = self._engine.targets_of(str(call.model))
         if not all(map(prices.ready, targets)):
@@ -175,7 +175,7 @@ class Calls:
             name = next((each.name for each in targets if prices.worst_case(each, 0, 0) is None), call.model)
             raise BudgetExceeded(_UNPRICED.format(name=name)) from None
         money = Money(purse, (call.model, call.max_tokens), worst)
-        await money.wait()
+        await _in_time(money, asking.until)
         try:
             yield
         finally:
@@ -202,6 +202,22 @@ class Calls:
                 answer.break_off()
                 return True
         return False
+
+
+async def _in_time(money: Money, until: float) -> None:
+    """Reserve a call's money before its deadline: the server that keeps a shared budget may be away.
+
+    Raises:
+        DeadlineExceeded: there was none in time.
+    """
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        async with asyncio.timeout_at(until):
+            await money.wait()
+    except TimeoutError:
+        seconds = loop.time() - began
+        raise DeadlineExceeded(f"not sent: its key's budget had no money for it within {seconds:.3g} s") from None
 
 
 def _left(place: Place, caller: Caller, journey: Journey) -> None:

@@ -171,6 +171,27 @@ def test_a_budget_that_cannot_be_used_refuses_its_key_alone(file: Path, monkeypa
     assert answered.status == 200
 
 
+def test_a_call_whose_budget_is_away_ends_by_its_deadline(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """A client would wait for ever while nobody can reach the server that keeps the budget."""
+
+    async def away(*_: object) -> None:
+        await asyncio.sleep(1.0)
+
+    monkeypatch.setattr(Scope, "lend", away)
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
+
+    async def main(world: World) -> Got:
+        async with asyncio.timeout(60.0):
+            return await world.ask(PATHS["openai"], CHAT, x_api_key=made, x_flatout_deadline="5")
+
+    world = World(keys=file)
+    got = world.run(main)
+    assert (got.status, got.at) == (504, pytest.approx(5.0, abs=0.5))
+    assert "had no money for it within 5 s" in got.data["error"]["message"]
+    (caller,) = world.gateway.callers
+    assert (caller.inside, caller.failed) == (0, 1)
+
+
 def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):
     """A client would be told to set an option of Python, and its own request would be called wrong."""
     made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
