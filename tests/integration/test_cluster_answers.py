@@ -192,6 +192,26 @@ def test_a_full_server_answers_from_what_it_has(tmp_path, redis, caplog):
     client.close()
 
 
+def test_a_full_server_answers_after_a_question_that_it_cannot_claim(redis, caplog):
+    """Answers that it has would be paid again for seconds after each question that it has not."""
+    import redis as package
+
+    asked(["a"], redis.address("team"))
+    client, wire = package.Redis(unix_socket_path=str(redis.socket)), Wire(lambda prompt: f"answer to {prompt}")
+    client.config_set("maxmemory", 1)
+    cache = redis.address("team")
+
+    async def ask() -> None:
+        async with Client("m", base_url="http://sim/v1", transport=wire, config={}, cache=cache) as asking:
+            for question in ("b", "a", "c"):
+                await asking.call(question)
+
+    asyncio.run(ask())
+    assert wire.prompts == ["b", "c"]
+    assert "is away" not in caplog.text
+    client.close()
+
+
 def test_without_the_package_the_extra_is_named(monkeypatch):
     """A user would see an ImportError from inside."""
     monkeypatch.setitem(sys.modules, "redis", None)

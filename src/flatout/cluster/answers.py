@@ -97,11 +97,16 @@ class AnswersInRedis:
             self._claim_all(some, found)
 
     def _claim_all(self, wanted: Sequence[Wanted], found: Found) -> None:
-        """Claim questions. One may have been answered, and its other claim given up, since it was looked up."""
+        """Claim questions. One may have been answered, and its other claim given up, since it was looked up.
+
+        A server that is full takes no claims, but its answers are used all the same. Then everybody asks.
+        """
         keys = [one.key for one in wanted]
         self._free_all()
         names = [begins + key.hex() for key in keys for begins in (self._answers, self._claims)]
         told = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED])
+        if not told:
+            return
         found.elsewhere.update(key for key, answer in zip(keys, told, strict=True) if answer == 0)
         self._claimed.update(key for key in keys if key not in found.elsewhere)
         _add(keys, [answer or None for answer in told], found)

@@ -8,9 +8,10 @@
 -- ARGV[3]  seconds for which the worker counts as alive
 -- ARGV[4]  seconds after which a claim is removed whatever happens
 -- Returns for each question: 0 if another worker asks it now; else its answer if there is one by now, or nothing.
+-- Returns an empty table if the server takes no claims, because it is full or only a replica.
 
 local told = {}
-redis.call('SET', ARGV[2] .. ARGV[1], 1, 'EX', ARGV[3])
+if redis.pcall('SET', ARGV[2] .. ARGV[1], 1, 'EX', ARGV[3]).err then return told end
 for place = 1, #KEYS, 2 do
   local answer, claim = KEYS[place], KEYS[place + 1]
   local holder = redis.call('MGET', claim)[1] -- unlike GET, it takes what is no text for nothing
