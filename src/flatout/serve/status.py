@@ -110,9 +110,10 @@ class Status:
         for each in self._callers:
             done = self._served_to(each, now)
             known[each.name] = done.plus(before[each.name]) if each.name in before else done
+        together = known.pop(OTHERS, CallerServed(OTHERS))  # those that were not told apart before
         busiest = sorted(known.values(), key=lambda each: -each.calls)
-        told, rest = busiest[:MOST], busiest[MOST:]
-        return Served([*told, reduce(CallerServed.plus, rest, CallerServed(OTHERS))] if rest else told)
+        others = reduce(CallerServed.plus, busiest[MOST:], together)
+        return Served([*busiest[:MOST], others] if others.calls else busiest[:MOST])
 
     def _served_to(self, caller: Caller, now: float) -> CallerServed:
         waiting, holds = self._gate.waits_of(caller.name), caller.holds(now)

@@ -123,6 +123,25 @@ def test_many_callers_are_told_in_sum(place: Path, tmp_path: Path, monkeypatch: 
     assert facts.gateway.callers[1].caller == "others"
 
 
+def test_calls_that_are_told_in_sum_are_still_there_after_two_restarts(place: Path, monkeypatch: pytest.MonkeyPatch):
+    """The second sum would stand beside the first under the same name, and one of them be lost."""
+    monkeypatch.setattr("flatout.serve.status.MOST", 1)
+
+    async def main(world: World) -> None:
+        store = await opened(place, JOB)
+        async with world.gateway.status.kept_in(store):
+            for key in "aabbbcdd":
+                await world.ask(PATHS["openai"], CHAT, x_api_key=key)
+        await store.close()
+
+    for _ in range(3):
+        World().run(main)
+    with RunReader.open(place) as reader:
+        facts = facts_of(reader)
+    assert facts.gateway is not None
+    assert [each.calls for each in facts.gateway.callers] == [9, 15]
+
+
 def test_unknown_costs_of_a_gateway_are_not_nothing(place: Path, tmp_path: Path):
     """A model without a price would look as if it were free."""
     ring = tmp_path / "keys.json"
