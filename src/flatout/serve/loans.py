@@ -32,6 +32,10 @@ FACT = "loans"
 LOOK = 1.0
 """Seconds between two looks at what can go back."""
 
+AGAIN = 5.0
+"""Seconds after which a budget that could not be used is tried again, and not by each call: a server that is away takes
+a second each time, and the calls of other keys wait meanwhile."""
+
 _log = logging.getLogger("flatout")
 
 
@@ -57,15 +61,25 @@ class Loans:
     def __init__(self, own: Purse) -> None:
         self._own = own
         self._of_keys: list[Purse] = []  # also those that a key had before: calls may hold some of their money
+        self._refused: dict[Budget, tuple[float, str]] = {}  # when a budget could not be used, and why
         self._store: RunFile | None = None
 
     async def purse(self, budget: Budget) -> Purse:
         """A purse for a key's budget.
 
         Raises:
-            ConfigError: the budget cannot be used.
+            ConfigError: the budget cannot be used, or could not a moment ago.
         """
-        purse = Purse(budget, lender=await asyncio.to_thread(lender, budget))
+        loop = asyncio.get_running_loop()
+        at, reason = self._refused.get(budget, (-math.inf, ""))
+        if loop.time() - at < AGAIN:
+            raise ConfigError(reason)
+        try:
+            purse = Purse(budget, lender=await asyncio.to_thread(lender, budget))
+        except ConfigError as error:
+            self._refused[budget] = loop.time(), str(error)
+            raise
+        self._refused.pop(budget, None)
         self._of_keys.append(purse)
         self._note()
         return purse

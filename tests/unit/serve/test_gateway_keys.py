@@ -16,7 +16,7 @@ from flatout.errors import ConfigError
 from flatout.serve import keys
 from flatout.serve.callers import Allowed
 from flatout.serve.listen import Asked, check_reach
-from flatout.serve.loans import LOOK
+from flatout.serve.loans import AGAIN, LOOK
 from flatout.store.scope import Scope
 from flatout.store.scopes import accounts
 from flatout.values.budget import Budget
@@ -169,6 +169,27 @@ def test_a_budget_that_cannot_be_used_refuses_its_key_alone(file: Path, monkeypa
     assert refused.status >= 400
     assert "the disk is full" in refused.data["error"]["message"]
     assert answered.status == 200
+
+
+def test_a_budget_that_is_away_is_not_tried_by_each_call(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each call of its key would wait a second for the server, one after another, and other keys' calls behind them."""
+    tries: list[Budget] = []
+
+    def away(budget: Budget) -> Any:
+        tries.append(budget)
+        raise ConfigError("nobody is there")
+
+    monkeypatch.setattr("flatout.serve.loans.lender", away)
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "redis://host:6379/0/team")), file)
+
+    async def main(world: World) -> list[Got]:
+        got = await asyncio.gather(*(world.ask(PATHS["openai"], CHAT, x_api_key=made) for _ in range(20)))
+        await asyncio.sleep(AGAIN)
+        return [*got, await world.ask(PATHS["openai"], CHAT, x_api_key=made)]
+
+    got = World(keys=file).run(main)
+    assert {each.data["error"]["message"] for each in got} == {"nobody is there"}
+    assert len(tries) == 2
 
 
 def test_a_call_whose_budget_is_away_ends_by_its_deadline(file: Path, monkeypatch: pytest.MonkeyPatch):
