@@ -105,7 +105,12 @@ class Scope:
         if self._borrower is not None:
             self._borrower.lose(usd)  # first, so that nobody reserves it meanwhile
         async with self._turn:
-            await asyncio.to_thread(self._give_back, usd)
+            try:
+                await asyncio.to_thread(self._give_back, usd)
+            except ConfigError:
+                if self._borrower is not None:
+                    self._borrower.lose(-usd)  # it still has it, and may try again
+                raise
         return True
 
     async def close(self, used: float) -> None:

@@ -316,3 +316,23 @@ def test_calls_that_are_cancelled_while_they_borrow_lose_no_money(home: Path):
         return borrowed, scope(home).left()
 
     assert asyncio.run(main()) == (pytest.approx(7.0), 10.0)
+
+
+def test_what_cannot_be_given_back_now_stays_to_be_spent(home: Path, monkeypatch: pytest.MonkeyPatch):
+    """After a moment in which the file was locked, neither this process nor others could spend that money."""
+    lent = scope(home)
+    purse = Purse(Budget(10, "day", "team"), lender=lent)
+
+    def locked() -> Any:
+        raise sqlite3.OperationalError("database is locked")
+
+    async def main() -> float:
+        purse.release(await purse.reserve("kind", 1.0), None)
+        monkeypatch.setattr(lent, "_opened", locked)
+        with pytest.raises(ConfigError, match="locked"):
+            await purse.give_back()
+        monkeypatch.undo()
+        await purse.give_back()
+        return scope(home).left()
+
+    assert asyncio.run(main()) == pytest.approx(10.0)
