@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -28,7 +29,7 @@ from .counting import Counting
 from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
-from .loans import Loans
+from .loans import AGAIN, Loans
 from .models import Models
 from .offered import Offered
 from .priced import Priced
@@ -46,6 +47,8 @@ GRACE = 10.0  # seconds that calls get at the end
 MOST_CONNECTIONS = 10_000
 MAX_BODY = 64 * 1024 * 1024
 MOST_HELD = 512 * 1024 * 1024
+
+_log = logging.getLogger("flatout")
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
@@ -117,15 +120,23 @@ class Gateway:
         self.site = Site(guard, self.callers, calls, self.models, Offered(engine), pages)
 
     async def _owner(self, name: str) -> Caller:
-        """The caller whose a batch of an earlier process is.
+        """The caller whose a batch of an earlier process is. A budget that is away is waited for.
 
         Raises:
             ConfigError: it may no longer ask.
         """
-        key = self.keyring.named(name)
-        if key is None and self.keyring:
-            raise ConfigError(f"there is no key of {name} any more")
-        return await self.callers.of(name, None if key is None else key.allowed)
+        told = False
+        while True:
+            key = self.keyring.named(name)
+            if key is None and self.keyring:
+                raise ConfigError(f"there is no key of {name} any more")
+            try:
+                return await self.callers.of(name, None if key is None else key.allowed)
+            except ConfigError as error:
+                if not told:
+                    _log.warning("the batches of %s wait for its budget: %s", name, error)
+                told = True
+            await asyncio.sleep(AGAIN)
 
     async def follow_keys(self) -> None:
         """Follow the file of keys, until cancelled."""

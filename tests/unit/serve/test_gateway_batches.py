@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from flatout import Limits
+from flatout import Budget, ConfigError, Limits
 from flatout.serve import keys
 from flatout.serve.batches import Batches
 from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME, form
+from flatout.serve.loans import AGAIN
 from flatout.serving.requests import Request
 from flatout.testing import BatchSettings, Faults, ProviderSettings
 from tests.support.batch_wire import BatchWire
@@ -186,6 +187,36 @@ def test_a_gateway_that_starts_again_goes_on_with_its_batches(tmp_path: Path):
     assert 40 <= asked <= 40 + 64
     assert first.provider.stats()["answered"] > 2
     assert second.provider.stats()["answered"] < 40
+
+
+def test_a_batch_waits_for_a_budget_that_is_away_when_the_gateway_starts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """The batch would fail for good, and its answers, which are paid for, be in no file."""
+    ring, settings = tmp_path / "keys.json", ProviderSettings(latency=5.0)
+    made = keys.add("team-a", Allowed(budget=Budget(10.0, "day", "key team-a")), ring)
+
+    async def stopped(world: World) -> str:
+        name = str((await begun(world, rows(30), x_api_key=made))["id"])
+        await asyncio.sleep(12.0)
+        return name
+
+    def away(_: Budget) -> Any:
+        raise ConfigError("nobody is there")
+
+    async def started_again(world: World) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr("flatout.serve.loans.lender", away)
+            await world.gateway.batches.open()
+            await asyncio.sleep(60.0)
+        await asyncio.sleep(AGAIN)
+        return await over(world, name, x_api_key=made)
+
+    name = World(settings, keys=ring, limits=Limits(concurrency=4)).run(stopped)
+    batch = World(settings, keys=ring, limits=Limits(concurrency=4)).run(started_again)
+    assert batch["status"] == "completed"
+    assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
+    assert caplog.text.count("wait for its budget: nobody is there") == 1
 
 
 def test_calls_go_before_the_rows_of_a_batch():
