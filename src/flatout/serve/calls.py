@@ -156,15 +156,15 @@ class Calls:
             if caller.purse is None:
                 yield journey
             else:
-                async with self._paid(asking, caller, journey):
+                async with self._paid(asking, place, journey):
                     yield journey
         finally:
             _left(place, caller, journey)
 
     @asynccontextmanager
-    async def _paid(self, asking: Asking, caller: Caller, journey: Journey) -> AsyncIterator[None]:
+    async def _paid(self, asking: Asking, place: Place, journey: Journey) -> AsyncIterator[None]:
         """A block for which a call's worst case is reserved from its caller's budget."""
-        call, purse, prices = asking.call, caller.purse, self._engine.stack.prices
+        call, purse, prices = asking.call, place.caller.purse, self._engine.stack.prices
         assert purse is not None, "the caller has a budget"
         targets = self._engine.targets_of(str(call.model))
         if not all(map(prices.ready, targets)):
@@ -175,7 +175,9 @@ class Calls:
             name = next((each.name for each in targets if prices.worst_case(each, 0, 0) is None), call.model)
             raise BudgetExceeded(_UNPRICED.format(name=name)) from None
         money = Money(purse, (call.model, call.max_tokens), worst)
-        await _in_time(money, asking.until)
+        if not money.take():
+            place.steps_aside()
+            await _in_time(money, asking.until)
         try:
             yield
         finally:

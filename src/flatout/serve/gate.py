@@ -60,6 +60,11 @@ class Place:
             self._line.ahead.waited(asyncio.get_running_loop().time() - self._since)
             self._follow()
 
+    def steps_aside(self) -> None:
+        """The call waits for something else than its target: another one may come in."""
+        if self._unsent:
+            self._follow()
+
     def leave(self) -> None:
         """The call has ended."""
         self.caller.inside -= 1

@@ -213,6 +213,31 @@ def test_a_call_whose_budget_is_away_ends_by_its_deadline(file: Path, monkeypatc
     assert (caller.inside, caller.failed) == (0, 1)
 
 
+def test_calls_that_wait_for_their_keys_money_hold_up_no_other_key(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """While one team's budget is away, a few of its calls would keep all others from the model until their deadline."""
+
+    async def away(*_: object) -> None:
+        await asyncio.sleep(1.0)
+
+    monkeypatch.setattr(Scope, "lend", away)
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
+    other = keys.add("team-b", Allowed(), file)
+
+    async def main(world: World) -> Got:
+        waiting = [asyncio.ensure_future(world.ask(PATHS["openai"], CHAT, x_api_key=made)) for _ in range(20)]
+        await asyncio.sleep(1.0)
+        got = await world.ask(PATHS["openai"], CHAT, x_api_key=other, x_flatout_deadline="60")
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        return got
+
+    world = World(keys=file)
+    got = world.run(main)
+    assert got.status == 200
+    assert [each.inside for each in world.gateway.callers] == [0, 0]
+
+
 def test_a_budget_without_a_price_is_refused_in_words_for_a_client(file: Path):
     """A client would be told to set an option of Python, and its own request would be called wrong."""
     made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
