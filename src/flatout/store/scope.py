@@ -91,17 +91,17 @@ class Scope:
         self._borrower = borrower
 
     async def lend(self, need: float, used: float) -> Loan:
-        """See `flatout.purse.Lender`."""
+        """See `flatout.lending.Lender`."""
         async with self._turn:
             return await asyncio.to_thread(self._lend, need, used)
 
     async def take_over(self, usd: float, at: float) -> bool:
-        """See `flatout.purse.Lender`. Nobody's money becomes this process's: the sum stays as it is."""
+        """See `flatout.lending.Lender`. Nobody's money becomes this process's: the sum stays as it is."""
         async with self._turn:
             return await asyncio.to_thread(self._take_over, usd, at)
 
     async def give_back(self, usd: float) -> bool:
-        """See `flatout.purse.Lender`."""
+        """See `flatout.lending.Lender`."""
         if self._borrower is not None:
             self._borrower.lose(usd)  # first, so that nobody reserves it meanwhile
         async with self._turn:
@@ -114,7 +114,7 @@ class Scope:
         return True
 
     async def close(self, used: float) -> None:
-        """See `flatout.purse.Lender`. A scope that lent nothing does not touch its file."""
+        """See `flatout.lending.Lender`. A scope that lent nothing does not touch its file."""
         if not self._period:
             return
         async with self._turn:
