@@ -205,10 +205,15 @@ class BatchWork:
 
     def _leave(self, *, late: bool) -> None:
         batch = self._batch
-        with ExitStack() as stack:
-            parts = [self._files.path(f".{batch.id}-{secrets.token_hex(4)}") for _ in range(2)]
-            outs = [stack.enter_context(part.open("wb")) for part in parts]
-            counts = self._write(outs, late=late)
+        parts = [self._files.path(f".{batch.id}-{secrets.token_hex(4)}") for _ in range(2)]
+        try:
+            with ExitStack() as stack:
+                outs = [stack.enter_context(part.open("wb")) for part in parts]
+                counts = self._write(outs, late=late)
+        except BaseException:
+            for part in parts:
+                part.unlink(missing_ok=True)
+            raise
         batch.completed, batch.failed = counts
         batch.output = self._adopt(parts[0], counts[0], "output")
         batch.errors = self._adopt(parts[1], counts[1], "error")

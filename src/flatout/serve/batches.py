@@ -35,6 +35,9 @@ from .site import CALLS, send_json
 if TYPE_CHECKING:
     from flatout.client import Client
 
+FULL = 60.0
+"""Seconds after which files are written anew that could not be written."""
+
 _log = logging.getLogger("flatout")
 
 
@@ -194,9 +197,20 @@ class Batches:
         if batch.state != "cancelling":
             ends = "expired" if batch.is_late else "completed"
             batch.becomes("finalizing")
-        await work.leave()
+        await self._left(batch, work)
         batch.becomes(ends)
         await self._keep(batch)
+
+    async def _left(self, batch: Batch, work: BatchWork) -> None:
+        """Leave the files of a batch's results. A full disk is waited for: the results are paid for."""
+        while True:
+            try:
+                await work.leave()
+            except OSError as error:
+                _log.warning("the batch %s waits to leave its results: %s", batch.id, error)
+                await asyncio.sleep(FULL)
+            else:
+                return
 
     async def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
         return BatchWork(

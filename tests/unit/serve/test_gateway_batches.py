@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from flatout import Budget, ConfigError, Limits
 from flatout.serve import keys
+from flatout.serve.batch_work import BatchWork
 from flatout.serve.batches import Batches
 from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME, form
@@ -217,6 +219,30 @@ def test_a_batch_waits_for_a_budget_that_is_away_when_the_gateway_starts_again(
     assert batch["status"] == "completed"
     assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
     assert caplog.text.count("wait for its budget: nobody is there") == 1
+
+
+def test_a_batch_waits_until_its_results_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """A disk that is full for a moment would fail the batch, and its answers, which are paid for, be in no file."""
+    writes, tries = BatchWork._write, []
+
+    def full(work: BatchWork, outs: Any, *, late: bool) -> list[int]:
+        tries.append(late)
+        if len(tries) == 1:
+            raise OSError(ENOSPC, "No space left on device")
+        return writes(work, outs, late=late)
+
+    monkeypatch.setattr(BatchWork, "_write", full)
+
+    async def main(world: World) -> Any:
+        batch = await over(world, (await begun(world, rows(5)))["id"])
+        return batch, await lines(world, batch["output_file_id"])
+
+    batch, answers = World().run(main)
+    assert (batch["status"], len(answers)) == ("completed", 5)
+    assert "waits to leave its results: [Errno 28]" in caplog.text
+    assert not [*tmp_path.rglob(".batch-*")]
 
 
 def test_calls_go_before_the_rows_of_a_batch():
