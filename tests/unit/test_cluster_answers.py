@@ -14,7 +14,19 @@ from hypothesis import strategies as st
 from flatout import Client, ConfigError, Reply
 from flatout.caches import place_named
 from flatout.cluster import answers as module
-from flatout.cluster.answers import ALIVE, AT_ONCE, BEAT, KEPT, LARGEST, REST, AnswersInRedis, entry_of, value_of
+from flatout.cluster.answers import (
+    ALIVE,
+    AT_ONCE,
+    BEAT,
+    HICCUP,
+    KEPT,
+    LARGEST,
+    POLL,
+    REST,
+    AnswersInRedis,
+    entry_of,
+    value_of,
+)
 from flatout.store.answers import HELD, Answers
 from flatout.testing import run_virtual
 from flatout.values.answers import Found, New, Wanted
@@ -183,18 +195,85 @@ def test_a_server_that_is_away_costs_no_call_and_is_tried_again_now_and_then(lin
     async def main() -> None:
         answers = Answers(AnswersInRedis(TEAM))
         line.away = True
+        assert await asyncio.wait_for(answers.get(KEY), HICCUP + POLL) is None
+        line.steps.clear()
         for _ in range(20):
-            assert await answers.get(KEY) is None
+            assert await asyncio.wait_for(answers.get(KEY), 0.1) is None
             await asyncio.sleep(REST / 10)
         assert len(line.steps) <= 3
         assert [record.levelno for record in caplog.records] == [logging.WARNING]
-        assert "redis://host:6379/0/team is away (nobody is there): calls are made without it" in caplog.text
+        assert "redis://host:6379/0/team is away (nobody is there): after 2 s calls are made without it" in caplog.text
         line.away = False
         await asyncio.sleep(REST)
         assert await answers.get(KEY) is None
         await asyncio.sleep(0)
         assert "answers again" in caplog.text
         await answers.close()
+
+    line.play(main)
+
+
+def test_a_hiccup_of_the_server_makes_nobody_ask_what_another_worker_asks(line):
+    """Hundreds of rows would be paid twice, because the server did not answer for less than a second."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        keys = [number.to_bytes(32, "big") for number in range(AT_ONCE + 1)]
+        assert await asyncio.gather(*map(one.get, keys)) == [None] * len(keys)
+        waiting = [asyncio.ensure_future(other.get(key)) for key in keys[1:]]
+        await asyncio.sleep(0.5 * POLL)
+        line.away = True
+        await asyncio.sleep(0.2 * POLL)
+        late = asyncio.ensure_future(other.get(keys[0]))  # begins in the hiccup
+        for key in keys:
+            one.put(key, kept(), described)
+        await asyncio.sleep(0.6 * POLL)
+        line.away = False
+        found = await asyncio.wait_for(asyncio.gather(late, *waiting), 3 * POLL)
+        assert all(each is not None for each in found)
+        await one.close()
+        await other.close()
+
+    line.play(main)
+
+
+def test_whoever_waits_for_another_worker_asks_soon_if_the_server_is_dead(line):
+    """A row would wait for minutes for an answer that nobody can hand over."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        assert await one.get(KEY) is None
+        waiting = asyncio.ensure_future(other.get(KEY))
+        await asyncio.sleep(3 * POLL)
+        line.away = True
+        assert await asyncio.wait_for(waiting, HICCUP + 2 * POLL) is None
+        await one.close()
+        await other.close()
+
+    line.play(main)
+
+
+def test_a_claim_from_before_a_failure_is_free_if_its_caller_leaves(line, monkeypatch):
+    """Others would wait five minutes for a question that nobody asks."""
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        keys = [number.to_bytes(32, "big") for number in range(AT_ONCE + 1)]
+        claim, claims = one._shelf._claim, iter([True, False])
+
+        def claim_once(*given: Any) -> Any:
+            line.away = not next(claims, True)
+            return claim(*given)
+
+        monkeypatch.setattr(one._shelf, "_claim", claim_once)
+        asking = [asyncio.ensure_future(one.get(key)) for key in keys]
+        await asyncio.sleep(0.5 * POLL)
+        for each in asking:
+            each.cancel()
+        line.away = False
+        assert await asyncio.wait_for(asyncio.gather(*map(other.get, keys)), 3 * BEAT) == [None] * len(keys)
+        await one.close()
+        await other.close()
 
     line.play(main)
 

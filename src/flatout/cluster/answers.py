@@ -48,8 +48,15 @@ POLL = 1.0
 BEAT = 1.0
 """Seconds between two such words."""
 
+PATIENCE = 1.0
+"""Seconds to wait for the server, to connect and for each answer. A lookup saves money, so it may wait longer than an
+exchange of limits."""
+
+HICCUP = 2.0
+"""Seconds for which lookups wait for a server that has just gone away."""
+
 REST = 5.0
-"""Seconds between two looks for a server that is away."""
+"""Seconds between two looks for a server that is away for longer."""
 
 CLAIM = (resources.files(__package__) / "claims.lua").read_text()
 
@@ -71,13 +78,14 @@ class AnswersInRedis:
     """
 
     gather = 0.0
+    hiccup = HICCUP
     rest = REST
     poll = POLL
     beat = BEAT
 
     def __init__(self, place: Place, max_age: float | None = None) -> None:
         self.name = str(place)
-        self._line = RedisLine(place, f"the cache {place} needs")
+        self._line = RedisLine(place, f"the cache {place} needs", PATIENCE)
         self._answers = prefix(place)
         self._claims = prefix(place, "claims")
         self._workers = prefix(place, "workers")

@@ -4,6 +4,9 @@ The event loop never waits for the shelf. Lookups of one turn of the loop go to 
 gathered and written behind the calls, because losing the last of them in a crash costs only asking again. For the same
 reason a shelf that fails is left alone, with one warning, and never fails a call.
 
+A server may be away for a moment only. To ask without it then would pay for what another process asks, or has asked. So
+lookups wait at the beginning of an outage, and only a longer one sends calls without an answer or a claim.
+
 A question without an answer is claimed by the first process that looks it up, where the shelf has claims. The others
 look again every now and then. They find the answer, or that the claim is free: then its process has ended, or had no
 answer.
@@ -41,13 +44,16 @@ class Shelf(Protocol):
     Attributes:
         name: its name, for people.
         gather: seconds for which new answers are gathered before they are written.
-        rest: seconds for which it is left alone after a failure; infinite if it is not used any more.
+        hiccup: seconds after a first failure for which lookups wait and are tried again every `poll` seconds; zero if a
+            failure is final.
+        rest: seconds for which it is left alone after a later failure; infinite if it is not used any more.
         poll: seconds between two looks at a question that another process asks.
         beat: seconds after which it has to `hold` its claims; infinite if the system does.
     """
 
     name: str
     gather: float
+    hiccup: float
     rest: float
     poll: float
     beat: float
@@ -102,11 +108,12 @@ class Answers:
         self._shelf = shelf
         self._thread = ThreadPoolExecutor(1, "flatout cache")
         self._rests_until = -math.inf  # on the event loop's clock
+        self._hopes_until = -math.inf  # the end of what may be a hiccup, on the same clock
         self._failing = False  # since the last success
         self._closed = False
         self._asked: list[Asked] = []
         self._reading = False
-        self._elsewhere: list[Asked] = []
+        self._waiting: list[Asked] = []  # for another process, or for the end of a hiccup
         self._polling: asyncio.TimerHandle | None = None
         self._holding: asyncio.TimerHandle | None = None
         self._new: list[New] = []
@@ -131,8 +138,8 @@ class Answers:
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Kept | None] = loop.create_future()
-        if key in self._unwritten or self._rests(loop):
-            found.set_result(self._unwritten.get(key))
+        if key in self._unwritten:
+            found.set_result(self._unwritten[key])
             return found
         if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
@@ -190,23 +197,28 @@ class Answers:
         loop.run_in_executor(self._thread, self._shelf.look, wanted, found).add_done_callback(done)
 
     def _hand_out(self, asked: Sequence[Asked], found: Found) -> None:
-        """Give each caller its answer; None to all those for whom nothing could be read."""
+        """Give each caller its answer, or None. Some are looked up again later."""
+        loop = asyncio.get_running_loop()
+        hopes = self._failing and loop.time() < self._hopes_until
         for one in asked:
-            kept = one.wanted.fresh(found.kept.get(one.wanted.key))
-            if kept is None and one.wanted.claims and one.wanted.key in found.elsewhere:
-                self._elsewhere.append(one)
-            elif not one.found.done():
+            key, claims = one.wanted.key, one.wanted.claims
+            kept = one.wanted.fresh(found.kept.get(key))
+            if kept is None and claims and key in found.elsewhere:
+                self._waiting.append(one)
+            elif not one.found.done() and (kept is not None or not hopes):
                 one.found.set_result(kept)
-            elif kept is None and one.wanted.claims:
-                self._shelf.free(one.wanted.key)  # its caller was cancelled
-        if self._elsewhere and self._polling is None:
-            self._polling = asyncio.get_running_loop().call_later(self._shelf.poll, self._look_again)
+            elif kept is None:
+                if claims:
+                    self._shelf.free(key)  # its caller was cancelled, or may be before the next look
+                self._waiting.append(one)
+        if self._waiting and self._polling is None:
+            self._polling = loop.call_later(self._shelf.poll, self._look_again)
 
     def _look_again(self) -> None:
         """Look up what other processes were asking, and let those ask that have waited long enough."""
         self._polling = None
         loop = asyncio.get_running_loop()
-        waiting, self._elsewhere = self._elsewhere, []
+        waiting, self._waiting = self._waiting, []
         for one in waiting:
             if one.found.done():
                 continue
@@ -279,18 +291,21 @@ class Answers:
 
     def _judge(self, error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
         """Leave the shelf alone after a failure. Say once that it fails, and that it works again."""
-        name, failing = self._shelf.name, self._failing
+        name, failing, now = self._shelf.name, self._failing, loop.time()
         self._failing = error is not None
         if error is None:
             if failing and math.isfinite(self._rests_until):
+                self._rests_until = -math.inf
                 _log.warning("the cache %s answers again", name)
             return
-        self._rests_until = loop.time() + self._shelf.rest
+        if not failing:
+            self._hopes_until = now + self._shelf.hiccup
+        self._rests_until = now + (self._shelf.poll if now < self._hopes_until else self._shelf.rest)
         if failing:
             return
         why = self._shelf.reason(error) if isinstance(error, Exception) else repr(error)
         if self._rests_until == math.inf:
             _log.warning("the cache %s is not used any more: %s", name, why)
         else:
-            said = "the cache %s is away (%s): calls are made without it, and it is tried again every %g s"
-            _log.warning(said, name, why, self._shelf.rest)
+            said = "the cache %s is away (%s): after %g s calls are made without it, and it is tried again every %g s"
+            _log.warning(said, name, why, self._shelf.hiccup, self._shelf.rest)

@@ -39,6 +39,7 @@ class AnswersFile:
     """
 
     gather = GATHER
+    hiccup = 0.0
     rest = math.inf
     poll = POLL
     beat = math.inf

@@ -254,7 +254,7 @@ def test_a_poll_costs_no_more_than_a_look(file):
         await asyncio.gather(*map(one.get, keys))
         waiting = [asyncio.ensure_future(other.get(key)) for key in keys]
         await asyncio.sleep(POLL * 3)
-        assert len(other._elsewhere) + len(other._asked) <= 1_000
+        assert len(other._waiting) + len(other._asked) <= 1_000
         for key in keys:
             one.let_go(key)
         assert await asyncio.wait_for(asyncio.gather(*waiting), 10) == [None] * 1_000
