@@ -18,6 +18,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from flatout.errors import ConfigError
 from flatout.values.answers import Entry, Found, New, Wanted
 from flatout.values.kept import Kept
 from flatout.values.place import Place
@@ -74,7 +75,7 @@ class AnswersInRedis:
         max_age: seconds for which an answer is kept; None for `KEPT`.
 
     Raises:
-        ConfigError: the package redis is not installed, or the server does not let us in.
+        ConfigError: the package redis is not installed, or the server is not there, or does not let us in.
     """
 
     gather = 0.0
@@ -86,6 +87,7 @@ class AnswersInRedis:
     def __init__(self, place: Place, max_age: float | None = None) -> None:
         self.name = str(place)
         self._line = RedisLine(place, f"the cache {place} needs", PATIENCE)
+        _try(self._line, place)
         self._answers = prefix(place)
         self._claims = prefix(place, "claims")
         self._workers = prefix(place, "workers")
@@ -166,6 +168,15 @@ class AnswersInRedis:
 def prefix(place: Place, what: str = "answers") -> str:
     """What the names of a team's keys begin with. The braces keep them together where a server is one of many."""
     return f"flatout:{{{place.name}}}:{what}:{FORMAT}:"
+
+
+def _try(line: RedisLine, place: Place) -> None:
+    """Read something. A full server will do: what it has is used."""
+    try:
+        line.read([prefix(place)])
+    except OSError as error:
+        line.close()
+        raise ConfigError(f"the cache {place} cannot be reached, so nothing is sent: {error}") from None
 
 
 def _add(keys: Sequence[bytes], values: Sequence[bytes | None], found: Found) -> None:
