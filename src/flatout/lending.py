@@ -62,7 +62,11 @@ class Lender(Protocol):
         ...
 
     async def give_back(self, usd: float) -> bool:
-        """Take back some of what was lent, and is not needed soon. False if the lender does that by itself."""
+        """Take back some of what was lent, and is not needed soon.
+
+        Returns:
+            False if nothing was taken back: the lender does that by itself, or is to be asked again later.
+        """
         ...
 
     async def close(self, used: float) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
 from flatout.cluster import budget as module
-from flatout.policies.shared_money import SPARE, Ask, Pot
+from flatout.policies.shared_money import BEAT, SPARE, Ask, Pot
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, completion
 
@@ -167,10 +167,35 @@ def test_what_is_not_needed_goes_back_to_the_others(server):
             purse._funds.amount += loan.usd
             assert pot.held() >= 1.0
             await purse.give_back()
+            await asyncio.sleep(BEAT)
             assert pot.held() < 0.1
             await asyncio.sleep(3.0)
             assert pot.held() < 0.1
             assert purse._funds.amount == pytest.approx(purse._lender._own.lent)
+
+    server.play(main)
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_money_is_given_back_once_though_the_giver_is_cancelled_or_the_server_goes_away(server, away):
+    """A gateway would lose money that nobody else gets, and refuse calls that it could pay for."""
+
+    async def main() -> None:
+        async with client(Wire(lambda _: completion("x", tokens=10))) as made:
+            await made.call(calls(1)[0])
+            purse = made.purse
+            lender = purse._lender
+            purse._funds.amount += (await lender.lend(1.0, purse.used())).usd
+            server.away = away
+            speaking = asyncio.create_task(lender._tell())
+            await asyncio.sleep(0)  # its exchange is under way
+            giving = asyncio.create_task(purse.give_back())
+            await asyncio.sleep(0)
+            giving.cancel()
+            await asyncio.wait([speaking, giving])
+            await purse.give_back()
+            assert purse._funds.amount == pytest.approx(lender._own.lent)
+            server.away = False
 
     server.play(main)
 

@@ -97,11 +97,11 @@ class BudgetInRedis:
             await asyncio.sleep(BEAT)
 
     async def give_back(self, usd: float) -> bool:
-        """See `flatout.lending.Lender`. If the server is away, it hears of this with the next word."""
-        self._lose(usd)  # first, so that nobody reserves it meanwhile
-        async with self._turn:
-            self._own.lent -= usd
-            await self._exchange(self._own.ask(self._used()))
+        """See `flatout.lending.Lender`. The server hears of this with the next word."""
+        if self._turn.locked():  # the answer under way would change what is lent, too
+            return False
+        self._own.lent -= usd
+        self._lose(usd)
         return True
 
     async def close(self, used: float) -> None:
