@@ -114,7 +114,7 @@ def test_the_clients_of_all_machines_keep_it_together(server):
     assert 0.97 * USD <= spent <= USD
     assert all(error is None or isinstance(error, BudgetExceeded) for error in errors)
     (pot,) = server.pots.values()
-    assert (pot.spent, pot.loans) == (pytest.approx(spent), [])
+    assert pot.spent == pot.held() == pytest.approx(spent)
 
 
 def test_while_the_server_is_away_calls_wait_and_go_on_when_it_is_back(server, caplog):

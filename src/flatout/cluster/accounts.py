@@ -51,6 +51,7 @@ def _account(place: Place, per: str, clock: float, pot: Pot) -> Account:
     lent = (
         Lent(loan.worker, loan.held, None, loan.since, not loan.is_silent(clock), place=loan.about)
         for loan in pot.loans
+        if loan.held
     )
     return Account(per, str(place), pot.usd, pot.spent, tuple(lent), end_of(per, clock))
 

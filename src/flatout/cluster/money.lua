@@ -64,7 +64,7 @@ local function turn(pot, clock, per)
   for _, loan in ipairs(pot[P_LOANS]) do
     if clock - loan[L_SEEN] >= FORGOTTEN then pot[P_SPENT] = pot[P_SPENT] + held_by(loan) end
   end
-  keep(pot, function(loan) return clock - loan[L_SEEN] < FORGOTTEN end)
+  keep(pot, function(loan) return clock - loan[L_SEEN] < (held_by(loan) ~= 0 and FORGOTTEN or SILENT) end)
 end
 
 local function held(pot)
@@ -81,7 +81,7 @@ end
 
 local function settle(pot, loan, used)
   pot[P_SPENT] = pot[P_SPENT] + max(0, used - loan[L_SETTLED])
-  keep(pot, function(each) return each ~= loan end)
+  loan[L_LENT], loan[L_USED], loan[L_SETTLED], loan[L_TAKEN] = used, used, used, 0
 end
 
 local function loan_of(pot, ask, clock)

@@ -127,6 +127,13 @@ class Loan(Struct, array_like=True):
         """Take back what it has not used."""
         self.lent = kept_alone(self.lent, self.taken, self.used, self.spare)
 
+    def settle(self, used: float) -> float:
+        """Hold nothing, because the worker has ended. Returns what is spent."""
+        spent = max(0.0, used - self.settled)
+        self.lent = self.used = self.settled = used
+        self.taken = 0.0
+        return spent
+
 
 def kept_alone(lent: float, taken: float, used: float, spare: float) -> float:
     """What a worker keeps of what it has borrowed, if it and the pot do not hear each other."""
@@ -214,7 +221,7 @@ class Pot(Struct, array_like=True):
         period: the number of the day or the month, by UTC.
         usd: its amount, as it was told last.
         spent: what is spent for good in this period.
-        loans: what each worker has.
+        loans: what each worker has; nothing, for `SILENT` seconds after it has ended.
     """
 
     made: float = 0.0
@@ -240,7 +247,7 @@ class Pot(Struct, array_like=True):
                 usd = max(ask.need, min(PORTION * ask.usd, REST * left))
                 loan.lent += usd
             if ask.leaves:
-                self._settle(loan, ask.used)
+                self.spent += loan.settle(ask.used)  # it stays for a while: its number tells what comes late
         return Granted(usd, loan.lent, ask.usd - self.held(), loan.settled, loan.taken, self.made)
 
     def turn(self, clock: float, per: str) -> None:
@@ -259,7 +266,7 @@ class Pot(Struct, array_like=True):
         for loan in self.loans:
             if clock - loan.seen >= FORGOTTEN:
                 self.spent += loan.held
-        self.loans = [loan for loan in self.loans if clock - loan.seen < FORGOTTEN]
+        self.loans = [loan for loan in self.loans if clock - loan.seen < (FORGOTTEN if loan.held else SILENT)]
 
     def held(self) -> float:
         """What is spent and lent in this period."""
@@ -273,7 +280,7 @@ class Pot(Struct, array_like=True):
         self.turn(clock, per)
         loan = self._of(worker)
         if loan is not None and loan.is_silent(clock):
-            self._settle(loan, min(spent, loan.settled + loan.held))
+            self.spent += loan.settle(min(spent, loan.settled + loan.held))
 
     def mend(self, clock: float, per: str, spent: float) -> None:
         """Set what is spent in this period, and forget workers that may have ended."""
@@ -301,11 +308,6 @@ class Pot(Struct, array_like=True):
         if ask.taken > loan.taken and period_of(ask.per, ask.taken_at) == self.period:
             self.spent -= ask.taken - loan.taken
             loan.taken = ask.taken
-
-    def _settle(self, loan: Loan, used: float) -> None:
-        """Close a loan: what was used of it is spent."""
-        self.spent += max(0.0, used - loan.settled)
-        self.loans = [each for each in self.loans if each is not loan]
 
     def _of(self, worker: str) -> Loan | None:
         return next((loan for loan in self.loans if loan.worker == worker), None)

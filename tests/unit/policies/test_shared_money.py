@@ -160,7 +160,7 @@ def test_the_period_turns_at_midnight_by_utc(per):
     assert borrow(pot, one, 8.5, used=6.0, at=midnight + 1.0) == 8.5
     ask = one.ask(12.0, leaves=True)
     one.hear(ask, pot.exchange(midnight + 2.0, ask))
-    assert (pot.spent, pot.loans) == (pytest.approx(7.0), [])
+    assert pot.spent == pot.held() == pytest.approx(7.0)
 
 
 def test_a_run_s_budget_never_turns():
@@ -199,6 +199,32 @@ def test_a_message_that_comes_late_lends_nothing():
     assert pot.held() == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_a_message_that_comes_after_the_last_one_lends_nothing(first):
+    """Money would be lent to a worker that has ended, and a part of the budget would be lost with each."""
+    pot, one = Pot(), worker()
+    if first:
+        late = one.ask(0.0, need=5.0)
+    borrow(pot, one, 2.0)
+    if not first:
+        late = one.ask(1.0, need=5.0)
+    ask = one.ask(1.0, leaves=True)
+    one.hear(ask, pot.exchange(NOON, ask))
+    assert pot.exchange(NOON + 1.0, late).usd == 0.0
+    assert pot.held() == pot.spent == pytest.approx(1.0)
+    assert borrow(pot, one, 2.0, used=1.0, at=NOON + 2.0) == 2.0
+    assert pot.held() == pytest.approx(3.0)
+
+
+def test_those_that_have_left_are_forgotten():
+    """The server would keep, and look through, every worker that there ever was."""
+    pot, one = Pot(), worker()
+    borrow(pot, one, 2.0)
+    pot.exchange(NOON, one.ask(1.0, leaves=True))
+    pot.turn(NOON + SILENT, "run")
+    assert pot.loans == []
+
+
 def test_money_whose_answer_was_lost_comes_back_with_the_next_word():
     """It would be lent to a worker that does not know, and missing for all until that one ends."""
     pot, one = Pot(), worker()
@@ -230,7 +256,7 @@ def test_the_run_file_s_word_settles_a_dead_worker_s_loan():
     pot.take_back(NOON + 1.0, "run", "dead", 0.1)  # it may live
     assert pot.held() == pytest.approx(6.0)
     pot.take_back(NOON + SILENT, "run", "dead", 0.1)
-    assert (pot.held(), pot.loans) == (pytest.approx(0.1), [])
+    assert pot.held() == pot.spent == pytest.approx(0.1)
 
 
 @given(st.integers(0, 4_000_000_000))
