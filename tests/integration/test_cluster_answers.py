@@ -14,7 +14,9 @@ import pytest
 
 from flatout import Client, ConfigError
 from flatout.cli import main
-from flatout.cluster.answers import KEPT
+from flatout.cluster.answers import KEPT, AnswersInRedis
+from flatout.values.answers import Found, Wanted
+from flatout.values.place import place_of
 from tests.support.command_samples import provider
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.scripted_wire import Wire
@@ -142,6 +144,29 @@ def test_a_value_that_is_damaged_or_not_ours_is_asked_again(redis):
     client.lpush(one, "a list")  # MGET takes it for nothing
     assert len(asked(["a", "b", "c"], redis.address("team"))) == 1
     client.close()
+
+
+def test_a_worker_frees_only_what_is_its_own(redis):
+    """One that was stopped for long would free what another asks by now, and a third one would ask it too."""
+    import redis as package
+
+    stopped, other, third = (AnswersInRedis(place_of(redis.address("team"))) for _ in range(3))
+    key = bytes(32)
+    wanted, found = [Wanted(key, 0.0, True)], Found()
+    stopped.look(wanted, Found())
+    with package.Redis(unix_socket_path=str(redis.socket)) as client:
+        client.delete(*client.scan_iter("*:workers:*"))  # it was not heard for long
+    other.look(wanted, Found())
+    stopped.free(key)
+    stopped.hold()
+    third.look(wanted, found)
+    assert found.elsewhere == {key}
+    other.free(key)
+    other.hold()
+    third.look(wanted, found := Found())
+    assert found.elsewhere == set()
+    for each in (stopped, other, third):
+        each.close()
 
 
 def test_the_commands_read_and_prune_it(redis, tmp_path, capsys):

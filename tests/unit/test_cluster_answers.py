@@ -80,8 +80,8 @@ class Line:
     def remove(self, names: Sequence[str]) -> int:
         return sum(self.values.pop(name, None) is not None for name in names)
 
-    def script(self, _: str) -> Callable[[Sequence[str], Sequence[Any]], list[Any]]:
-        return self._claim
+    def script(self, text: str) -> Callable[[Sequence[str], Sequence[Any]], Any]:
+        return self._unclaim if text == module.UNCLAIM else self._claim
 
     def _now(self) -> float:
         return 0.0 if self.loop is None else self.loop.time()
@@ -98,6 +98,11 @@ class Line:
         return [
             self._told(answer, claim, worker, workers) for answer, claim in zip(names[::2], names[1::2], strict=True)
         ]
+
+    def _unclaim(self, names: Sequence[str], arguments: Sequence[Any]) -> None:
+        """What `unclaim.lua` does."""
+        (worker,) = arguments
+        self.remove([name for name in names if self.values.get(name) == worker.encode()])
 
     def _told(self, answer: str, claim: str, worker: str, workers: str) -> bytes | int:
         holder = workers + self.values.get(claim, b"").decode()
@@ -432,7 +437,7 @@ def test_no_waiter_is_lost_whichever_worker_dies(calls, death):
             """Its word is not heard any more, not even that it frees what it asks."""
             dead = workers[0]._shelf
             dead._line = Line()
-            dead._claim = dead._line.script("")
+            dead._claim, dead._unclaim = dead._line.script(module.CLAIM), dead._line.script(module.UNCLAIM)
 
         await ask_together(workers, calls, death, kill, found_within=2.0)
 

@@ -60,6 +60,7 @@ REST = 5.0
 """Seconds between two looks for a server that is away for longer."""
 
 CLAIM = (resources.files(__package__) / "claims.lua").read_text()
+UNCLAIM = (resources.files(__package__) / "unclaim.lua").read_text()
 
 _CHECKSUM = 16  # bytes
 _log = logging.getLogger("flatout")
@@ -93,6 +94,7 @@ class AnswersInRedis:
         self._workers = prefix(place, "workers")
         self._worker = uuid.uuid4().hex
         self._claim = self._line.script(CLAIM)
+        self._unclaim = self._line.script(UNCLAIM)
         self._claimed: set[bytes] = set()
         self._freed: list[bytes] = []
         self._seconds = max(1, round(max_age or KEPT))
@@ -149,7 +151,7 @@ class AnswersInRedis:
 
     def _free_all(self) -> None:
         if freed := list(self._freed):  # any thread may add to it
-            self._line.remove([self._claims + key.hex() for key in freed])
+            self._unclaim([self._claims + key.hex() for key in freed], [self._worker])
             self._claimed.difference_update(freed)
             del self._freed[: len(freed)]
 
