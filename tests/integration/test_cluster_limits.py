@@ -13,6 +13,7 @@ import pytest
 
 from flatout import Client, ConfigError, Limits
 from flatout.cli import main
+from flatout.cluster.redis import _keys
 from flatout.look.team import look_at_team
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values.place import place_of
@@ -84,6 +85,19 @@ def test_a_team_is_seen_by_its_address(redis, capsys):
     redis.kill()
     assert main(["status", address]) == 2
     assert f"{address} cannot be reached: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("field", ["any", "any:worker", b"\xff"])
+def test_what_another_program_keeps_there_is_told_in_a_sentence(redis, capsys, field):
+    """A stranger's key would end the commands that look at a team with a traceback."""
+    import redis as package
+
+    address = redis.address("foreign")
+    with package.Redis(unix_socket_path=str(redis.socket)) as client:
+        client.hset(_keys(place_of(address), "")[-1], field, "not ours")
+    for command in (["status", address], ["watch", address, "--once"]):
+        assert main(command) == 2
+        assert f"{address} has something else than shared limits: " in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.soak

@@ -88,12 +88,14 @@ class RedisLink:
         """See all targets whose limits are shared there, without changing anything. Blocks.
 
         Raises:
-            ConfigError: the server is not there, or the package redis is not installed.
+            ConfigError: the server is not there or has something else there, or the package redis is not installed.
         """
         redis = package(f"limits shared at {self._place} need")
         try:
             with redis.Redis.from_url(self._place.server, **options(FIRST_PATIENCE)) as server:
                 return _looked(server, self._place)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{self._place} has something else than shared limits: {error}") from None
         except (redis.RedisError, ValueError) as error:
             raise ConfigError(f"{self._place} cannot be reached: {reason(error)}") from None
 
