@@ -162,6 +162,10 @@ class Limiters:
         """Whether `find` has read the stored knowledge of a target."""
         return target.limited in self._found
 
+    def shared(self, target: Target) -> str | None:
+        """The name under which a target's limits are shared, or the place; None if they are this process' own."""
+        return self._given(target).shared
+
     def find(self, target: Target) -> None:
         """Read what earlier runs learnt about a target, and open the limits that it shares. Blocks on the disk.
 
@@ -170,7 +174,7 @@ class Limiters:
         """
         _, key = target.limited
         learnt = self._memory.recall(key) if self._memory is not None else None
-        name = self._given(target).shared
+        name = self.shared(target)
         self._found[target.limited] = learnt, None if name is None else self._share(name, key)
 
     def check(self, target: Target) -> None:
@@ -179,7 +183,7 @@ class Limiters:
         Raises:
             ConfigError: it is not.
         """
-        name = self._given(target).shared
+        name = self.shared(target)
         if name is not None and is_place(name):
             self._link(name)
 
@@ -195,9 +199,9 @@ class Limiters:
         """The connection to a place; see `flatout.cluster.links.Links`. Any thread may ask."""
         from .cluster.links import Links
 
-        with self._linking:  # else a second connection would be made, and the first one never be closed
-            self._links = self._links or Links()
-            return self._links.to(place_of(name))
+        with self._linking:  # else others would be made, and only the last be closed
+            links = self._links = self._links or Links()
+        return links.to(place_of(name))
 
     def count(self) -> Tally:
         """Count what calls come to, for those who look at the team. Calls that have begun are not counted."""

@@ -32,6 +32,8 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - otherwise asyncio loads it in the event loop, for the first thread
+import threading
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from random import Random
@@ -147,9 +149,10 @@ class Stack:
         self._route = route
         self._model = model
         self._lanes: dict[tuple[str, str, str, bool], Lane] = {}  # by the kind of request, the target, and the service
-        self._looking = asyncio.Lock()
+        self._looking: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)  # by where limits are shared
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
+        self._making = threading.Lock()
         self._settings = settings
         self.prices = prices
         self._events = events
@@ -269,9 +272,10 @@ class Stack:
     async def _looked_up(self, model: str, call: Call) -> Target:
         """A model's target. Everything stored about it is read first, in a thread, because disks may be slow."""
         target = await self._resolve(model, call)
-        async with self._looking:
-            if not self.limiters.knows(target):
-                await asyncio.to_thread(self._look_up, target)
+        if not self.limiters.knows(target):
+            async with self._looking[self.limiters.shared(target)]:
+                if not self.limiters.knows(target):
+                    await asyncio.to_thread(self._look_up, target)
         return target
 
     def _look_up(self, target: Target) -> None:
@@ -329,11 +333,12 @@ class Stack:
 
     def _for_all_targets(self) -> list[Layer]:
         """The layers that all targets share: the bound on the transport's connections, if there is one."""
-        if self._sockets is None:
-            capacity = getattr(self._transport, "capacity", None)
-            most = capacity() if capacity is not None else None
-            self._sockets = [Sockets(most, self._events)] if most is not None else []
-        return self._sockets
+        with self._making:
+            if self._sockets is None:
+                capacity = getattr(self._transport, "capacity", None)
+                most = capacity() if capacity is not None else None
+                self._sockets = [Sockets(most, self._events)] if most is not None else []
+            return self._sockets
 
     def _cap(self, target: Target) -> Callable[[Call], int | None]:
         """A function that tells the most tokens of an answer without ``max_tokens``, if they are known."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from flatout import Client, ConfigError, Limits
+from flatout import Call, Client, ConfigError, Limits
 from flatout.cluster import links
 from flatout.cluster.links import AGAIN, Links
 from flatout.values.place import place_of
+from tests.support.scripted_wire import Wire, completion
 
 
 class SlowLink:
@@ -36,6 +38,44 @@ def test_threads_that_ask_at_once_share_one_connection(monkeypatch: pytest.Monke
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(client.engine.stack.limiters.check, [target, target]))
     assert len(made) == 1
+
+
+class Hangs:
+    """A server that drops packets, until the test lets it refuse."""
+
+    def __init__(self) -> None:
+        self.asked, self.let = threading.Event(), threading.Event()
+
+    def check(self) -> None:
+        self.asked.set()
+        self.let.wait(30.0)
+        raise ConfigError("it cannot be reached")
+
+
+SHARING = {
+    "endpoints": {name: {"base_url": f"http://{name}/v1"} for name in ("far", "other", "near")},
+    "limits": {"far/m": {"shared": "redis://here:1/0/team"}, "other/m": {"shared": "redis://there:1/0/team"}},
+}
+
+
+@pytest.mark.parametrize("free", ["near/m", "other/m"])
+def test_calls_to_other_targets_do_not_wait_for_a_server_that_is_looked_for(monkeypatch, free) -> None:
+    """A server that drops packets would hold up the first calls to all models for fifteen seconds."""
+    hangs, other = Hangs(), Server()
+    monkeypatch.setattr(links, "link_to", lambda place: hangs if place == HERE else other)
+
+    async def main() -> None:
+        async with Client("near/m", transport=Wire(lambda _: completion("x")), config=SHARING) as client:
+            waiting = asyncio.create_task(client.result(Call("x", model="far/m")))
+            await asyncio.to_thread(hangs.asked.wait, 10.0)
+            try:
+                result = await asyncio.wait_for(client.result(Call("x", model=free)), 10.0)
+            finally:
+                hangs.let.set()
+            assert result.ok if free == "near/m" else other.asked == 1
+            assert isinstance((await waiting).error, ConfigError)
+
+    asyncio.run(main())
 
 
 HERE, THERE = place_of("redis://here:1/0/team"), place_of("redis://there:1/0/team")

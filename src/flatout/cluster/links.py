@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -71,13 +72,20 @@ class Links:
         self._clock = clock
         self._links: dict[Place, Link] = {}
         self._lost: dict[Place, tuple[float, str]] = {}  # when a place was not there, and why
+        self._turns: dict[Place, threading.Lock] = {}
 
     def to(self, place: Place) -> Link:
         """The connection to a place. The first time, finds out whether the place is there, which blocks.
 
+        Any thread may ask. One that asks for another place does not wait.
+
         Raises:
             ConfigError: it is not, or was not a moment ago.
         """
+        with self._turns.setdefault(place, threading.Lock()):  # else a second connection would be made, and not closed
+            return self._to(place)
+
+    def _to(self, place: Place) -> Link:
         if (link := self._links.get(place)) is not None:
             return link
         at, reason = self._lost.get(place, (-math.inf, ""))
