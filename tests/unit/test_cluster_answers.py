@@ -177,6 +177,16 @@ def test_a_batch_is_looked_up_in_one_step_and_an_answer_is_kept_in_one(line):
     assert not any(":claims:" in name for name in line.values)
 
 
+def test_no_step_is_so_large_that_others_wait_long_for_the_server(line):
+    """A few workers with large answers would stop a server that a whole team's limits depend on."""
+    shelf = AnswersInRedis(TEAM)
+    keys = [number.to_bytes(32, "big") for number in range(200)]
+    shelf.look([Wanted(key, 0.0, True) for key in keys], Found())
+    shelf.keep([New(key, kept(), described) for key in keys])
+    assert {name for name, _ in line.steps} == {"read", "claim", "write"}
+    assert max(count for _, count in line.steps) * LARGEST <= 32 << 20
+
+
 @pytest.mark.parametrize(
     ("max_age", "seconds"), [(None, KEPT), (3_600.0, 3_600), (90 * 86_400.0, 90 * 86_400), (0.2, 1)]
 )

@@ -31,8 +31,8 @@ FORMAT = 1
 KEPT = 30 * 86_400
 """Seconds after which the server removes an answer, unless the user gave an age."""
 
-AT_ONCE = 100
-"""Answers that are read or written in one step."""
+AT_ONCE = 32
+"""Answers that are read or written in one step. If all are the largest, that is 32 MB, for which all others wait."""
 
 LARGEST = 1 << 20
 """Bytes of the largest value. A larger answer is not kept."""
