@@ -33,12 +33,13 @@ class Server:
         self.pots: dict[str, Pot] = {}
         self.away = False
         self.steps = 0
+        self.ahead = 0.0  # seconds by which its clock has stepped
 
     def __call__(self, *_: object) -> Server:
         return self
 
     def clock(self) -> float:
-        return NOON + (self.loop.time() if self.loop is not None else 0.0)
+        return NOON + self.ahead + (self.loop.time() if self.loop is not None else 0.0)
 
     def play(self, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         """Run a test on a virtual clock, which is this server's, too."""
@@ -139,6 +140,21 @@ def test_while_the_server_is_away_calls_wait_and_go_on_when_it_is_back(server, c
         f"the budget of $2 a day ({TEAM}) is away (nobody is there): calls go on with 2 % of it at most, and then wait"
     ]
     assert sum("answers again" in each for each in said) == 1
+
+
+def test_a_step_of_the_server_s_clock_takes_no_money_from_those_that_live(server):
+    """The first that asks would get what all others have borrowed, and their calls would be refused."""
+
+    async def main() -> None:
+        async with client(Wire(lambda _: completion("x", tokens=10))) as one, client(Wire()) as other:
+            await one.call(calls(1)[0])
+            one.purse._funds.amount += (await one.purse._lender.lend(1.5, one.purse.used())).usd
+            assert (await other.purse._lender.lend(0.1, 0.0)).usd == pytest.approx(0.1, abs=0.05)
+            await asyncio.sleep(BEAT)
+            server.ahead = 1_000.0
+            assert (await other.purse._lender.lend(1.0, 0.0)).usd == 0.0
+
+    server.play(main)
 
 
 def test_an_idle_client_asks_the_server_once_a_second_and_one_that_never_asked_not_at_all(server):

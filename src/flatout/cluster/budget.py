@@ -62,6 +62,7 @@ class BudgetInRedis:
         self._timer: asyncio.TimerHandle | None = None  # until the next word, while something is borrowed
         self._speaking: asyncio.Task[None] | None = None
         self._spoke_at = 0.0  # on the event loop's clock
+        self._began_at: float | None = None  # the same, of the last message that was answered
         self._left = budget.usd
         self._away = False
 
@@ -145,13 +146,16 @@ class BudgetInRedis:
     async def _exchange(self, ask: Ask) -> Granted | None:
         """One exchange, and another one when it is time. None if the server is away."""
         self._speak_in(BEAT)
+        began = asyncio.get_running_loop().time()
+        if self._began_at is not None:
+            ask = msgspec.structs.replace(ask, since=began - self._began_at)
         try:
             granted = _granted(await asyncio.to_thread(self._run, [self._key], ["exchange", _encode(ask)]))
         except OSError as error:
             self._tell_away(str(error))
             self._lose(self._own.cut())
             return None
-        now = asyncio.get_running_loop().time()
+        self._began_at, now = began, asyncio.get_running_loop().time()
         self._left = granted.left
         self._tell_back(forgot=ask.made not in (0.0, granted.made))
         self._lose(self._own.hear(ask, granted))

@@ -6,11 +6,11 @@
 -- ARGV[3]  a clock to go by; without it, this server's. Only tests give one.
 -- Returns a `Granted`, as MessagePack; nothing for the others.
 
-local PORTION, REST, SPARE, SILENT, FORGOTTEN = 0.02, 0.25, 0.02, 10, 3600
+local PORTION, REST, SPARE, SILENT, STEP, FORGOTTEN = 0.02, 0.25, 0.02, 10, 1, 3600
 
 -- The places of the fields: MessagePack arrays, counted from 1.
-local WORKER, ABOUT, NUMBER, PER, USD, NEED, LENT, USED, SETTLED, TAKEN, TAKEN_AT, MADE, LEAVES =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13
+local WORKER, ABOUT, NUMBER, PER, USD, NEED, LENT, USED, SETTLED, TAKEN, TAKEN_AT, MADE, LEAVES, SINCE =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
 local P_MADE, P_PERIOD, P_USD, P_SPENT, P_LOANS = 1, 2, 3, 4, 5
 local L_WORKER, L_ABOUT, L_NUMBER, L_SEEN, L_SINCE, L_LENT, L_USED, L_SETTLED, L_TAKEN, L_SPARE =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
@@ -109,7 +109,18 @@ local function hear(pot, loan, ask, clock)
   end
 end
 
+local function follow(pot, clock, ask)
+  local loan, since = of(pot, ask[WORKER]), ask[SINCE] or -1 -- programs of before do not tell it
+  if loan and ask[NUMBER] > loan[L_NUMBER] and since >= 0 then
+    local step = clock - loan[L_SEEN] - since
+    if step > STEP then
+      for _, each in ipairs(pot[P_LOANS]) do each[L_SEEN] = min(clock, each[L_SEEN] + step) end
+    end
+  end
+end
+
 local function exchange(pot, clock, ask)
+  follow(pot, clock, ask)
   turn(pot, clock, ask[PER])
   pot[P_USD] = ask[USD]
   local loan, usd = loan_of(pot, ask, clock), 0

@@ -36,6 +36,10 @@ SOON = 0.05
 SILENT = 10.0
 """Seconds without a word after which the pot takes back what a worker has not used."""
 
+STEP = 1.0
+"""Seconds by which a word may be late. If more time has passed for the pot than for the worker, the pot's clock made a
+step."""
+
 FORGOTTEN = 3_600.0
 """Seconds without a word after which a worker's name is forgotten; what it kept counts as spent."""
 
@@ -57,6 +61,7 @@ class Ask(Struct, array_like=True, frozen=True):
         taken_at: when that was set aside last, in Unix seconds.
         made: when the pot was made from which it borrowed; 0 if it has not.
         leaves: whether it ends.
+        since: seconds since it sent the last message that was answered, by its own clock; -1 if there was none.
     """
 
     worker: str
@@ -72,6 +77,7 @@ class Ask(Struct, array_like=True, frozen=True):
     taken_at: float = 0.0
     made: float = 0.0
     leaves: bool = False
+    since: float = -1.0
 
 
 class Granted(Struct, array_like=True, frozen=True):
@@ -237,6 +243,7 @@ class Pot(Struct, array_like=True):
             clock: the pot's clock, in Unix seconds.
             ask: what the worker says.
         """
+        self._follow(clock, ask)
         self.turn(clock, ask.per)
         self.usd = ask.usd
         loan, usd = self._loan(ask, clock), 0.0
@@ -249,6 +256,18 @@ class Pot(Struct, array_like=True):
             if ask.leaves:
                 self.spent += loan.settle(ask.used)  # it stays for a while: its number tells what comes late
         return Granted(usd, loan.lent, ask.usd - self.held(), loan.settled, loan.taken, self.made)
+
+    def _follow(self, clock: float, ask: Ask) -> None:
+        """Follow a step ahead of the clock, if the worker's own clock tells of one: nobody was silent meanwhile.
+
+        A worker that the pot does not know cannot tell. So its first word after a step still makes the others silent.
+        """
+        loan = self._of(ask.worker)
+        if loan is not None and ask.number > loan.number and ask.since >= 0.0:
+            step = clock - loan.seen - ask.since
+            if step > STEP:
+                for each in self.loans:
+                    each.seen = min(clock, each.seen + step)
 
     def turn(self, clock: float, per: str) -> None:
         """Begin a new period if it is time, and take back what silent workers have not used."""

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from flatout.policies.shared_money import FORGOTTEN, PORTION, SILENT, SPARE, Borrowing, Pot, period_of
 
@@ -24,6 +25,7 @@ class Worker:
     used: float = 0.0
     linked: bool = True
     ended: bool = False
+    heard_at: float | None = None
 
 
 class World:
@@ -31,12 +33,16 @@ class World:
 
     def __init__(self) -> None:
         self.pot, self.now = Pot(), NOON
+        self.ahead = 0.0  # seconds by which the pot's clock has stepped
         self.workers = [Worker(worker(name)) for name in "abc"]
 
     def speak(self, one: Worker, need: float = 0.0, *, heard: bool = True, leaves: bool = False) -> None:
         ask = one.own.ask(one.used, need=need, leaves=leaves)
-        granted = self.pot.exchange(self.now, ask) if one.linked else None
+        if one.heard_at is not None:
+            ask = structs.replace(ask, since=self.now - one.heard_at)
+        granted = self.pot.exchange(self.now + self.ahead, ask) if one.linked else None
         if granted is not None and heard:
+            one.heard_at = self.now
             one.own.hear(ask, granted)
         else:
             one.own.cut()
@@ -102,6 +108,7 @@ def test_no_more_is_spent_than_there_is():
         for _ in range(40):
             (what,) = chance.choices(list(DOES), list(DOES.values()))
             (after,) = chance.choices(list(PASSES), list(PASSES.values()))
+            world.ahead += chance.choice([0.0] * 19 + [60.0])
             world.play(Turn(chance.randrange(3), what, chance.choice([0.5, 4.0, 9.0]), after))
             assert sum(one.used for one in world.workers) <= USD + 1e-9, seed
             assert world.pot.held() <= USD + 1e-9, seed
@@ -137,6 +144,19 @@ def test_a_worker_that_was_only_cut_off_knows_what_was_taken_back():
     borrow(pot, other, 8.0, at=NOON + SILENT)
     assert borrow(pot, cut, 0.5, used=1.0, at=NOON + 20.0) == 0.5
     assert pot.held() <= USD
+
+
+def test_a_step_of_the_server_s_clock_makes_nobody_silent():
+    """The first that asks would get what all others have borrowed, and their calls would be refused."""
+    pot, one, other = Pot(), worker("one"), worker("other")
+    borrow(pot, one, 6.0)
+    borrow(pot, other, 3.0)
+    stepped = NOON + 1.0 + 3_600.0
+    granted = pot.exchange(stepped, structs.replace(other.ask(0.0, need=5.0), since=1.0))
+    assert (granted.usd, granted.lent) == (0.0, 3.0)
+    assert pot.held() == pytest.approx(9.0)
+    ask = structs.replace(other.ask(0.0, need=5.0), since=SILENT)  # one was silent all that time
+    assert pot.exchange(stepped + SILENT, ask).usd == 5.0
 
 
 def test_one_that_slept_too_long_to_notice_is_told():
