@@ -65,7 +65,7 @@ ASKS = st.builds(
 )
 
 COUNTS = st.integers(0, 1_000)
-SUMS = st.builds(Sums, *5 * [COUNTS], AMOUNTS, COUNTS)
+SUMS = st.builds(Sums, *5 * [COUNTS], AMOUNTS, COUNTS, COUNTS, st.sampled_from([0.0, 0.3, 1.0, 2.7, 200.0]))
 REPORTS = st.builds(Report, SUMS, SUMS, st.just("target"), st.just("host:1"), pace=st.none() | RATES)
 
 

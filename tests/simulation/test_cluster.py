@@ -220,3 +220,32 @@ def test_who_looks_at_the_team_sees_what_the_provider_has_seen(run):
         assert sum(worker.in_flight for worker in target.workers) > 0
 
     run(World(provider(rpm=rpm), 0.002, 30), course)
+
+
+def test_the_teams_use_of_a_limit_is_right_through_a_join_an_end_and_a_death(run):
+    """Who looks would see a limit used above the full, or half of it unused, for a minute after each of them."""
+
+    rpm, seen = 600, []
+
+    async def look(world, seconds):
+        for _ in range(seconds):
+            await asyncio.sleep(1.0)
+            [target] = look_at_team(place_of(PLACE)).targets
+            seen.append((target.limits[0].used, target.sent))
+
+    async def course(world):
+        world.start(2, rpm=rpm)
+        await asyncio.sleep(10.0)
+        await look(world, 15)
+        world.start(1, rpm=rpm)
+        await look(world, 30)
+        await world.end(0)
+        await look(world, 30)
+        await world.kill(1)
+        await look(world, 30)
+        assert stats(world)["refused"] == 0
+
+    run(World(provider(rpm=rpm), 0.002, 30), course)
+    assert min(used for used, _ in seen) >= 0.95
+    assert max(used for used, _ in seen) <= 1.0
+    assert [sent for _, sent in seen] == pytest.approx([used * rpm / 60.0 for used, _ in seen])

@@ -76,9 +76,13 @@ class World:
     async def kill(self, number: int) -> None:
         """End a worker at once. It tells nobody."""
         self.up, was = False, self.up
+        await self.end(number)
+        self.up = was
+
+    async def end(self, number: int) -> None:
+        """End a worker. It says that it leaves."""
         self.workers[number].cancel()
         await asyncio.wait([self.workers[number]])
-        self.up = was
 
     async def stop(self) -> None:
         """End all."""

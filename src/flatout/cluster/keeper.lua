@@ -275,16 +275,45 @@ end
 -- flatout/policies/pacing/reports.py
 
 local SUMS, HEARD, TARGET = 1, 2, 3
+local S_INPUT, S_OUTPUT, S_SENT, S_SECONDS = 3, 4, 8, 9
+local KEPT = 90
 local target = string.match(KEYS[1], '[^:]*$')
+
+local function spread(ring, more, clock)
+  local seconds = more[S_SECONDS]
+  if seconds <= 0 then return end
+  local begin = clock - math.min(seconds, KEPT - 1)
+  for at = math.floor(begin), math.floor(clock) do
+    local part, slot = (math.min(clock, at + 1) - math.max(begin, at)) / seconds, at % KEPT + 1
+    local known = ring[slot][1] == at and ring[slot] or {at, 0, 0, 0}
+    ring[slot] = {
+      at,
+      known[2] + more[S_SENT] * part,
+      known[3] + more[S_INPUT] * part,
+      known[4] + more[S_OUTPUT] * part,
+    }
+  end
+end
+
+local function nothing_summed(clock)
+  local ring = {}
+  for slot = 1, KEPT do ring[slot] = {-1, 0, 0, 0} end
+  return {clock, {0, 0, 0, 0, 0, 0, 0, 0, 0}, '', ring}
+end
 
 local function hear_report(worker, given, clock)
   if given ~= '' then
     local report, field = cmsgpack.unpack(given), target .. ':' .. worker
     local before, summed = redis.call('HGET', KEYS[4], field), redis.call('HGET', KEYS[4], target)
     before = before and cmsgpack.unpack(before)[SUMS] or report[HEARD]
-    summed = summed and cmsgpack.unpack(summed) or {clock, {0, 0, 0, 0, 0, 0, 0}}
-    for place, sum in ipairs(report[SUMS]) do summed[2][place] = summed[2][place] + sum - before[place] end
+    summed = summed and cmsgpack.unpack(summed) or nothing_summed(clock)
+    local more = {}
+    for place, sum in ipairs(report[SUMS]) do
+      more[place] = sum - before[place]
+      summed[2][place] = summed[2][place] + more[place]
+    end
     summed[3] = report[TARGET]
+    spread(summed[4], more, clock)
     redis.call('HSET', KEYS[4], target, cmsgpack.pack(summed), field, given)
     redis.call('EXPIRE', KEYS[4], ARGV[2])
   end

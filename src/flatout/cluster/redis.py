@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import redis
     from redis.asyncio import Redis
 
-FORMAT = 3
+FORMAT = 4
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
 keys."""
 

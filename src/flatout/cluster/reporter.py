@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple
+from msgspec.structs import astuple, replace
 
 from flatout.errors import NotSent
 from flatout.events import AttemptFailed, CallFinished, Event, Events
@@ -25,7 +25,7 @@ EVERY = 1.0
 """Seconds from one report to the next, at least."""
 
 WINDOW = 60.0
-"""Seconds over which speeds are taken."""
+"""Seconds over which a worker's speed is taken."""
 
 MOSTLY = 0.5
 """The share of the time for which a cause must hold the queue to be what binds."""
@@ -88,12 +88,10 @@ class Tally:
 
 
 class _Moment(Struct, frozen=True):
-    """What had been sent by an instant: requests, input tokens, output tokens."""
+    """How many requests had been sent by an instant."""
 
     at: float
     sent: int
-    input_tokens: int
-    output_tokens: int
 
 
 class Reporter:
@@ -109,6 +107,7 @@ class Reporter:
         self._name = f"{socket.gethostname()[:LONGEST]}:{os.getpid()}"
         self._said = self._heard = Sums()
         self._moments: deque[_Moment] = deque()
+        self._began: _Moment | None = None
         self._held: dict[str, float] = {}
         self._binds, self._since = "", 0.0
 
@@ -118,19 +117,18 @@ class Reporter:
         if self._moments and now - self._moments[-1].at < EVERY and not last:
             return b""
         state, counts = self._status(), self._counts()
-        began = self._move(state, counts, now)
-        seconds = max(now - began.at, EVERY)
+        since = self._move(state, counts, now)
+        present = self._moments[-1]
+        self._began = self._began or present
         *sums, _ = astuple(counts)
-        self._said = Sums(*sums)
+        self._said = replace(Sums(*sums), sent=present.sent - self._began.sent, seconds=now - self._began.at)
         return _encode(
             Report(
                 sums=self._said,
                 heard=self._heard,
                 target=state.target[:LONGEST],
                 name=self._name,
-                sent=max(0, self._moments[-1].sent - began.sent) / seconds,
-                input_tokens=(counts.input_tokens - began.input_tokens) / seconds,
-                output_tokens=(counts.output_tokens - began.output_tokens) / seconds,
+                sent=max(0, present.sent - since.sent) / max(now - since.at, EVERY),
                 in_flight=state.in_flight,
                 waiting=state.waiting,
                 binds=self._binds,
@@ -147,10 +145,10 @@ class Reporter:
             self._heard = self._said
 
     def _move(self, state: TargetStatus, counts: Counts, now: float) -> _Moment:
-        """Go on to the present. Returns the moment from which on speeds are taken."""
+        """Go on to the present. Returns the moment from which on the speed is taken."""
         moments = self._moments
         self._see_what_binds(state, moments[-1].at if moments else now, now)
-        moments.append(_Moment(now, counts.ended + state.in_flight, counts.input_tokens, counts.output_tokens))
+        moments.append(_Moment(now, counts.ended + state.in_flight))
         while now - moments[0].at > WINDOW:
             moments.popleft()
         return moments[0]

@@ -11,10 +11,13 @@ from msgspec import Struct
 from flatout.cluster.links import link_to
 from flatout.errors import ConfigError
 from flatout.policies.pacing.leases import ACTIVE, Worker
-from flatout.policies.pacing.reports import Report, Seen, Sums
+from flatout.policies.pacing.reports import Report, Second, Seen, Sums
 from flatout.values.place import Place
 
 from .view import MINUTE, NAMES
+
+LATE = 1.0
+"""Seconds by which a worker's last report may be older than its last word: it makes one a second."""
 
 
 class WorkerNow(Struct, frozen=True, kw_only=True):
@@ -23,7 +26,7 @@ class WorkerNow(Struct, frozen=True, kw_only=True):
     Attributes:
         name: its host and process.
         share: its part of what all send, 0 to 1; None while nobody sends.
-        sent: requests per second, in the last minute.
+        sent: requests per second, in the last minute, or since it began.
         in_flight: its requests on the wire.
         waiting: its calls that wait.
         heard: seconds since it was heard.
@@ -45,8 +48,8 @@ class LimitNow(Struct, frozen=True, kw_only=True):
     Attributes:
         name: its name in `flatout.Limits`.
         limit: how much it allows: per minute or day, or at once.
-        used: the share of it that the last minute used, or that is used now of ``concurrency``, 0 to 1; None of a limit
-            per day.
+        used: the share of it that the last minute used (the time since the team began, if that is shorter), or that is
+            used now of ``concurrency``, 0 to 1; None of a limit per day, and in the first seconds.
         told: whether the provider tells it.
     """
 
@@ -84,7 +87,7 @@ class TargetNow(Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: its name.
-        sent: requests per second of all workers, in the last minute.
+        sent: requests per second of all workers, also of those that have gone, in the last minute, or since they began.
         limits: those in force.
         binds: what most calls wait for; "" if nothing holds them.
         since: since when; Unix time.
@@ -144,21 +147,27 @@ def _target(seen: Seen, now: float) -> TargetNow:
         if each.name in seen.reports and present - each.seen < ACTIVE
     ]
     reports = [report for _, report, _ in there]
-    sent = sum(report.sent for report in reports)
+    seconds, lately = seen.summed.window(_told_until(seen, present), int(MINUTE))
     binds, since = _what_binds(there)
     paces = [report.pace for report in reports if report.pace is not None]
     return TargetNow(
         target=seen.summed.target,
-        sent=sent,
-        limits=_limits(seen, reports),
+        sent=lately.sent / max(seconds, 1.0),
+        limits=_limits(seen, reports, seconds, lately),
         binds=binds,
         since=now - since if binds else None,
         paused=max(0.0, keeper.paused - present),
         pace=max(paces, default=None),
         rising=any(report.rising for report in reports),
         sums=_sums(seen.summed.sums, now - (seen.clock - seen.summed.since)),
-        workers=sorted((_worker(report, sent, heard) for _, report, heard in there), key=lambda each: -each.sent),
+        workers=_workers(there),
     )
+
+
+def _told_until(seen: Seen, present: float) -> float:
+    """Until when all workers have told what they sent, by the keeper's clock. One that died does not tell any more."""
+    told = [each.seen - LATE for each in seen.keeper.workers if present - each.seen < ACTIVE]
+    return min(told, default=present) - seen.keeper.offset
 
 
 def _sums(sums: Sums, since: float) -> SumsNow:
@@ -173,6 +182,12 @@ def _sums(sums: Sums, since: float) -> SumsNow:
         cost=sums.cost if sums.cost or not sums.unpriced else None,
         unpriced=sums.unpriced,
     )
+
+
+def _workers(there: Sequence[tuple[Worker, Report, float]]) -> list[WorkerNow]:
+    """The workers, the busiest first."""
+    sent = sum(report.sent for _, report, _ in there)
+    return sorted((_worker(report, sent, heard) for _, report, heard in there), key=lambda each: -each.sent)
 
 
 def _worker(report: Report, sent: float, heard: float) -> WorkerNow:
@@ -199,29 +214,28 @@ def _what_binds(there: Sequence[tuple[Worker, Report, float]]) -> tuple[str, flo
     return cause, max(report.binding + heard for _, report, heard in there if report.binds == cause)
 
 
-def _limits(seen: Seen, reports: Sequence[Report]) -> list[LimitNow]:
+def _limits(seen: Seen, reports: Sequence[Report], seconds: float, lately: Second) -> list[LimitNow]:
     """The smallest limit that a worker knows holds for all."""
     found: dict[str, float] = {}
     for report in reports:
         for name, limit in report.allows.items():
             found[name] = min(limit, found.get(name, limit))
     told = {each.name for each in seen.keeper.heard}
+
+    def used(name: str, limit: float) -> float | None:
+        if name == "concurrency":
+            return sum(report.in_flight for report in reports) / limit
+        if name not in NAMES or name == "rpd" or not seconds:
+            return None
+        return _units(name, lately) / seconds * MINUTE / limit
+
     return [
-        LimitNow(name=name, limit=limit, used=_used(name, limit, reports), told=name in told)
-        for name, limit in found.items()
+        LimitNow(name=name, limit=limit, used=used(name, limit), told=name in told) for name, limit in found.items()
     ]
 
 
-def _used(name: str, limit: float, reports: Sequence[Report]) -> float | None:
-    if name == "concurrency":
-        return sum(report.in_flight for report in reports) / limit
-    if name not in NAMES or name == "rpd":
-        return None
-    return sum(_per_second(name, report) for report in reports) * MINUTE / limit
-
-
-def _per_second(name: str, report: Report) -> float:
-    """What a worker uses of a limit."""
+def _units(name: str, lately: Second) -> float:
+    """What was used of a limit."""
     if name == "tpm":
-        return report.input_tokens + report.output_tokens
-    return {"itpm": report.input_tokens, "otpm": report.output_tokens}.get(name, report.sent)
+        return lately.input_tokens + lately.output_tokens
+    return {"itpm": lately.input_tokens, "otpm": lately.output_tokens}.get(name, lately.sent)

@@ -12,7 +12,7 @@ from flatout.cli.team_text import lines
 from flatout.look.team import look_at_team
 from flatout.look.watch.team import WatchTeam
 from flatout.policies.pacing.leases import ACTIVE, Heard, Keeper, Worker
-from flatout.policies.pacing.reports import Report, Seen, Summed, Sums
+from flatout.policies.pacing.reports import KEPT, Report, Second, Seen, Summed, Sums
 from flatout.values.place import place_of
 
 PLACE = place_of("redis://host:6379/0/team")
@@ -21,9 +21,10 @@ NAME = "openai/gpt-5-mini"
 
 
 def report(name, sent, **more):
-    return Report(Sums(), Sums(), NAME, name, sent, 10.0 * sent, 2.0 * sent, allows=LIMITS, **more)
+    return Report(Sums(), Sums(), NAME, name, sent, allows=LIMITS, **more)
 
 
+LATELY = tuple(Second(at, 9.0, 90.0, 18.0) for at in range(int(CLOCK) - KEPT, int(CLOCK)))
 LIMITS = {"rpm": 600.0, "tpm": 12_000.0, "concurrency": 40.0}
 
 
@@ -36,7 +37,7 @@ def seen(**more):
             workers=[Worker("a", CLOCK - 0.5), Worker("b", CLOCK - 3.0), Worker("c", CLOCK - ACTIVE - 1.0)],
             heard=[Heard("rpm", 600.0, 60.0, CLOCK)],
         ),
-        "summed": Summed(CLOCK - 60.0, Sums(1_234, 5, 12_340, 2_468, 0, 0.0, 1_239), NAME),
+        "summed": Summed(CLOCK - 60.0, Sums(1_234, 5, 12_340, 2_468, 0, 0.0, 1_239), NAME, LATELY),
         "reports": {
             "a": report("host-1:7", 6.0, in_flight=9, waiting=100, binds="requests", binding=60.0),
             "b": report("host-2:8", 3.0, in_flight=3, waiting=2, binds="concurrency", binding=2.0),

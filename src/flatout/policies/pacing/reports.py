@@ -4,11 +4,16 @@ A report has the worker's sums since its start, and beside them those that the k
 sums of the whole team are right, although messages are lost, and workers die or come back after they were forgotten.
 The keeper has one report for each worker that it counts.
 
+Two reports of a worker tell what it sent between them. The keeper spreads that evenly over its own seconds. So it knows
+what all workers sent together in each of the last, also those that have gone.
+
 The script in Redis is this, too.
 """
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,6 +21,9 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from .leases import Keeper, Worker
+
+KEPT = 90
+"""The last seconds of which the keeper knows what was sent in each."""
 
 
 class Sums(Struct, array_like=True, frozen=True):
@@ -28,6 +36,8 @@ class Sums(Struct, array_like=True, frozen=True):
         uncounted: calls whose tokens are not known, or not all of them.
         cost: US dollars, as far as they are known.
         unpriced: calls whose cost is not known, or not all of it.
+        sent: requests that began.
+        seconds: that the worker was there.
     """
 
     answered: int = 0
@@ -37,6 +47,8 @@ class Sums(Struct, array_like=True, frozen=True):
     uncounted: int = 0
     cost: float = 0.0
     unpriced: int = 0
+    sent: int = 0
+    seconds: float = 0.0
 
 
 class Report(Struct, array_like=True, frozen=True):
@@ -47,7 +59,7 @@ class Report(Struct, array_like=True, frozen=True):
         heard: those of them that the keeper has surely heard.
         target: the target's name.
         name: the worker's name, for people: its host and process.
-        sent, input_tokens, output_tokens: requests and tokens per second, in the last minute.
+        sent: requests per second, in the last minute.
         in_flight: requests on the wire.
         waiting: calls that wait.
         binds: what they wait for, a key of `flatout.events.WAITS`; "" if nothing holds them for most of the time.
@@ -62,8 +74,6 @@ class Report(Struct, array_like=True, frozen=True):
     target: str
     name: str
     sent: float = 0.0
-    input_tokens: float = 0.0
-    output_tokens: float = 0.0
     in_flight: int = 0
     waiting: int = 0
     binds: str = ""
@@ -73,12 +83,44 @@ class Report(Struct, array_like=True, frozen=True):
     rising: bool = False
 
 
+class Second(Struct, array_like=True, frozen=True):
+    """What all workers sent in one second of the keeper's clock, and the tokens of the calls that ended in it."""
+
+    at: int = -1
+    sent: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+
+
 class Summed(Struct, array_like=True, frozen=True):
-    """The sums of all workers of a target, also of those that have gone, since an instant by the keeper's clock."""
+    """The sums of all workers of a target, also of those that have gone, since an instant by the keeper's clock.
+
+    Attributes:
+        lately: a ring of the last seconds in which a worker was there; each has the place ``at % KEPT``.
+    """
 
     since: float
     sums: Sums
     target: str
+    lately: tuple[Second, ...] = (Second(),) * KEPT
+
+    def window(self, end: float, seconds: int) -> tuple[float, Second]:
+        """What was sent in a time up to an instant by the keeper's clock, in whole seconds.
+
+        Args:
+            end: the instant.
+            seconds: how long the time is at most; the keeper must still know it: see `KEPT`.
+
+        Returns:
+            How many seconds it is: fewer if no worker was there before. And the sums over them.
+        """
+        last = math.floor(end)
+        there = [each for each in self.lately if last - seconds - 1 <= each.at < last]
+        if not there:
+            return 0.0, Second(last)
+        begin = min(each.at for each in there) + 1  # nobody was there for the whole of the first
+        parts = [(each.sent, each.input_tokens, each.output_tokens) for each in there if each.at >= begin]
+        return float(last - begin), Second(last, *map(sum, zip(*parts, strict=True)))
 
 
 class Seen(Struct, array_like=True, frozen=True):
@@ -127,7 +169,25 @@ class Reports:
 
     def _add(self, worker: str, report: Report, clock: float) -> None:
         before = self.by_worker[worker].sums if worker in self.by_worker else report.heard
-        since, sums = (clock, Sums()) if self.summed is None else (self.summed.since, self.summed.sums)
-        parts = zip(astuple(sums), astuple(report.sums), astuple(before), strict=True)
-        self.summed = Summed(since, Sums(*(whole + now - then for whole, now, then in parts)), report.target)
+        known = self.summed or Summed(clock, Sums(), "")
+        more = [now - then for now, then in zip(astuple(report.sums), astuple(before), strict=True)]
+        sums = Sums(*map(operator.add, astuple(known.sums), more))
+        self.summed = Summed(known.since, sums, report.target, _spread(known.lately, Sums(*more), clock))
         self.by_worker[worker] = report
+
+
+def _spread(lately: tuple[Second, ...], more: Sums, clock: float) -> tuple[Second, ...]:
+    """The ring with what a worker did in its last seconds, evenly over those."""
+    if more.seconds <= 0.0:
+        return lately
+    ring, begin = list(lately), clock - min(more.seconds, KEPT - 1.0)
+    for at in range(math.floor(begin), math.floor(clock) + 1):
+        part = (min(clock, at + 1.0) - max(begin, at)) / more.seconds
+        _, sent, input_tokens, output_tokens = astuple(ring[at % KEPT] if ring[at % KEPT].at == at else Second())
+        ring[at % KEPT] = Second(
+            at,
+            sent + more.sent * part,
+            input_tokens + more.input_tokens * part,
+            output_tokens + more.output_tokens * part,
+        )
+    return tuple(ring)
