@@ -7,20 +7,14 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from flatout.text import figures
+from flatout.values.limits import UNITS
 
 from .terminal import Fact, clean, lay_out
 
 if TYPE_CHECKING:
     from flatout.values.plan import Lane, ModelPlan, Plan, Range
 
-_ON = {
-    "rpm": "requests per minute",
-    "tpm": "tokens per minute",
-    "itpm": "input tokens per minute",
-    "otpm": "output tokens per minute",
-    "rpd": "requests per day",
-    "concurrency": "calls at once",
-}
+_ON = {**UNITS, "concurrency": "calls at once"}
 LONG, DAY = 3_600.0, 86_400.0
 """Seconds from which a plan says what would shorten it, and those in which it may take its time."""
 

@@ -14,9 +14,12 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from flatout.events import Event, KeeperAway, KeeperBack, LimitsDiffer
+from flatout.policies.pacing.ahead import MINUTE
+from flatout.policies.pacing.axis import DAY, USE
 from flatout.policies.pacing.exchange import Ask, Granted, News, Read
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.team import Team
+from flatout.values.limits import UNITS
 
 from .reporter import Reporter
 
@@ -162,9 +165,14 @@ class LeasedLimits(Team):
         for name, rate in self.binding.items():
             if name not in self._said:
                 self._said.add(name)
-                said = "%s: another worker was given a smaller limit, which holds for all: %s, %g a second"
-                _log.warning(said, self._target, name, rate)
+                said = "%s: another worker was given a smaller limit, which holds for all: %s"
+                _log.warning(said, self._target, _limit(name, rate))
                 self._emit(LimitsDiffer(at=_present(), target=self._target, limit=name, rate=rate))
+
+
+def _limit(name: str, rate: float) -> str:
+    """A limit as users give it, of which workers use so much a second."""
+    return f"{round(rate / USE * (DAY if name == 'rpd' else MINUTE), 3):,.10g} {UNITS[name]}"
 
 
 def _present() -> float:

@@ -30,7 +30,7 @@ from flatout.events import (
     TargetResumed,
 )
 from flatout.layers.limit import TargetStatus
-from flatout.store.course import TRIED, Happening, Kind, Stretch
+from flatout.store.course import SHARED, TRIED, Happening, Kind, Stretch
 from flatout.tasks.loop import wall_clock
 from flatout.values.quantiles import quantile
 
@@ -154,7 +154,7 @@ class Course:
             in_flight=state.in_flight,
             waiting=state.waiting,
             held=self._held_since(state),
-            allows={**state.allows, TRIED: 1.0} if state.tried else state.allows,
+            allows={**state.allows, **({TRIED: 1.0} if state.tried else {}), **({SHARED: 1.0} if state.shared else {})},
             pace=state.pace,
             input_tokens=counts.input_tokens,
             output_tokens=counts.output_tokens,

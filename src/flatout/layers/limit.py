@@ -52,6 +52,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         hosted: whether it is a provider's. A server of one's own gets slower the more it is asked.
         allows: the limits in force, given or found, by their names in `flatout.Limits`: per minute or day, and
             ``concurrency``. A limit that is not known is left out.
+        shared: whether other programs use these limits together with this run.
         tried: whether the most in flight at once is found by trying, below what the user gave, or without that.
         held: seconds for which the queue was held, by cause, up to ``holds_since``.
         holds_since: since when it is held by ``holds``, on the event loop's clock.
@@ -67,6 +68,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     rising: bool = False
     hosted: bool = True
     allows: Mapping[str, float] = {}
+    shared: bool = False
     tried: bool = False
     held: Mapping[str, float] = {}
     holds_since: float = 0.0
@@ -77,7 +79,7 @@ class TargetNow(Struct, frozen=True, kw_only=True):
     """What one target is doing now, for programs that ask; of several processes, added up.
 
     Attributes:
-        in_flight, waiting, holds, pace: see `TargetStatus`.
+        in_flight, waiting, holds, pace, shared: see `TargetStatus`.
         limits: the limits in force.
     """
 
@@ -86,12 +88,18 @@ class TargetNow(Struct, frozen=True, kw_only=True):
     holds: str
     pace: float | None
     limits: Mapping[str, float]
+    shared: bool = False
 
     @classmethod
     def of(cls, state: TargetStatus) -> Self:
         """The same of a target's whole state."""
         return cls(
-            in_flight=state.in_flight, waiting=state.waiting, holds=state.holds, pace=state.pace, limits=state.allows
+            in_flight=state.in_flight,
+            waiting=state.waiting,
+            holds=state.holds,
+            pace=state.pace,
+            limits=state.allows,
+            shared=state.shared,
         )
 
 
@@ -164,6 +172,7 @@ class Limit:
             rising=search is not None and search.climbs,
             hosted=self._hosted,
             allows=pacer.allows() if pacer is not None else {},
+            shared=pacer is not None and pacer.limits.with_others,
             tried=pacer is not None and pacer.tries_concurrency,
             held=held,
             holds_since=since,

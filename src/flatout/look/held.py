@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from flatout.providers.registry import BUILT_IN
-from flatout.store.course import CAUSES, Stretch
+from flatout.store.course import CAUSES, SHARED, Stretch
 from flatout.text import figures
 
 from .crowd import concurrency
@@ -13,6 +13,9 @@ from .view import LATELY, MINUTE, MOSTLY, NAMES, RISING, View, When, clock, use
 
 ENOUGH = 0.8
 """The share of a limit from which on it is used well."""
+
+ALONE = 0.95
+"""The same of a limit that others may use, too: below it they used some."""
 
 WHILE = 120.0
 """Most seconds over which is said how much of a limit is used that binds now: two of its windows."""
@@ -114,6 +117,9 @@ def _seconds(stretches: Iterable[Stretch], cause: str) -> float:
 
 
 def _help(name: str, used: float, view: View) -> str:
+    if used < ALONE and SHARED in view.stretches[-1].allows:
+        kept = ", or kept free for answers as long as they may be" if NAMES[name][0] == "tokens" else ""
+        return f"Others share this limit: the rest {view.said('is', 'was')} theirs{kept}."
     if used < ENOUGH and NAMES[name][0] == "tokens":
         return "The rest is kept free for answers as long as they may be; a lower max_tokens lets more calls go."
     would = view.said("would be", "would have been")

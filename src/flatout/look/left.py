@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from flatout.progress._pace import affordable, allowed
-from flatout.store.course import Stretch
+from flatout.store.course import SHARED, Stretch
 
 from .changes import changed_at, paused_since, stopped_by
 from .course import Course, rates
@@ -28,10 +28,11 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     """Facts with the rate of the last half minute and the time left, as far as the course tells them.
 
     The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
-    comes. Else it is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go
-    than they allow, because as many are kept free as answers may be long. While somebody has paused the run, nothing is
-    answered, or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that is
-    stopped has no time left, but perhaps an end.
+    comes. Of a limit that others use, too, nobody knows which part will be the run's, so its own pace counts. Else it
+    is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go than they
+    allow, because as many are kept free as answers may be long. While somebody has paused the run, nothing is answered,
+    or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that is stopped has no
+    time left, but perhaps an end.
     """
     stop = stopped_by(course.happenings) if facts.running else None
     if stop is not None:
@@ -92,7 +93,7 @@ def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> floa
     if most is None:
         return over.answered
     binds = last.held.get("requests", 0.0) >= MOSTLY * last.seconds
-    return most if binds else min(most, over.answered)
+    return most if binds and SHARED not in last.allows else min(most, over.answered)
 
 
 def _since_trouble(stretches: Sequence[Stretch]) -> Sequence[Stretch] | None:

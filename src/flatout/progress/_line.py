@@ -76,10 +76,12 @@ def _allowed(progress: Progress, rate: float) -> float | None:
     """Calls per second that the limits in force allow, if they are what holds calls back.
 
     Where tokens do, fewer may go than the limit allows: as many are kept free as answers may be long. Then the rate
-    that was reached tells more; only a burst is faster than the limit.
+    that was reached tells more; only a burst is faster than the limit. So it does where others use the limits, too.
     """
     if progress.holds not in ("requests", "tokens") or progress.pace is not None or progress.counts != "call":
         return None  # a request has many texts, and nobody knows how many
+    if any(each.shared for each in progress.targets.values()):
+        return None
     taken = progress.answered, progress.input_tokens, progress.output_tokens
     known = [allowed(each.limits, *taken) for each in progress.targets.values()]
     most = sum(each for each in known if each is not None) if known and None not in known else None

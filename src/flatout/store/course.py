@@ -25,6 +25,9 @@ CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the pr
 TRIED = "tried"
 """Stands among the limits of a stretch if its concurrency was found by trying, and not given."""
 
+SHARED = "shared"
+"""Stands among the limits of a stretch if other programs use them together with the run."""
+
 Deed = Literal["pause", "resume", "stop", "drain"]
 """What a change can do to the whole run. The last two end it: it waits a while for what is in flight, or as long as
 that takes."""
@@ -53,7 +56,8 @@ class Stretch(Struct, frozen=True, kw_only=True):
         held: the seconds for which the queue was held, by cause; see `CAUSES`. The other seconds are divided among the
             calls that wait elsewhere, such as for the prompt cache, and those on the wire, which are left out.
         allows: the limits in force at its end, by their names in `flatout.Limits`, per minute; ``concurrency`` as it
-            is, and `TRIED` beside it if it was found by trying. A limit that is not known is left out.
+            is, and `TRIED` beside it if it was found by trying. `SHARED` if others use them, too. A limit that is not
+            known is left out.
         pace: requests per second, while the limit is searched; None if there is no search.
         input_tokens, output_tokens: of the calls that ended.
         cost: US dollars of those calls, as far as they are known.

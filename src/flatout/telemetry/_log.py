@@ -29,6 +29,7 @@ from flatout.events import (
     TargetResumed,
 )
 from flatout.text import figures
+from flatout.values.limits import UNITS
 
 from ._thinned import SHORTEST, Thinned
 
@@ -43,14 +44,6 @@ _LONGEST = 300
 
 _CHANGED = 0.2
 """A found limit is logged again if it differs from the last logged one by more than this share."""
-
-_UNITS = {
-    "rpm": "requests per minute",
-    "rpd": "requests per day",
-    "tpm": "tokens per minute",
-    "itpm": "input tokens per minute",
-    "otpm": "output tokens per minute",
-}
 
 
 class _Away(NamedTuple):
@@ -148,7 +141,7 @@ class EventLog:
             logged, at = self._logged.get((target, name), (0.0, -SHORTEST))
             if abs(amount - logged) > _CHANGED * logged and now - at >= SHORTEST:
                 self._logged[target, name] = amount, now
-                _log.info("%s: the limit was found to be %s %s", target, f"{amount:,.0f}", _UNITS[name])
+                _log.info("%s: the limit was found to be %s %s", target, f"{amount:,.0f}", UNITS[name])
 
 
 def _over(event: CallFinished) -> str:

@@ -11,6 +11,18 @@ from flatout.errors import ConfigError
 from .checks import is_positive
 from .place import is_place, place_of
 
+WORKERS_OF = "the workers of "
+"""How the name begins under which the processes of one run share limits that they share with nobody else."""
+
+UNITS = {
+    "rpm": "requests per minute",
+    "rpd": "requests per day",
+    "tpm": "tokens per minute",
+    "itpm": "input tokens per minute",
+    "otpm": "output tokens per minute",
+}
+"""The limits per time in words."""
+
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True):
     """The limits of a target. None means unknown.
@@ -61,6 +73,11 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr
             raise ConfigError(f"shared is a name, such as 'openai', not {shared!r}")
         if shared is not None and is_place(shared):
             place_of(shared)
+
+    @property
+    def with_others(self) -> bool:
+        """Whether programs beside this run obey the limits together with it."""
+        return self.shared is not None and not self.shared.startswith(WORKERS_OF)
 
     def over(self, base: Limits) -> Limits:
         """These limits, completed by those of ``base``."""

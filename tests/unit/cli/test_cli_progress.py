@@ -405,6 +405,12 @@ def test_the_time_left_is_that_of_the_limit_that_binds() -> None:
     assert compose(bound, Speed(100.0), "", 200, WAYS)[0].endswith("15 min 05 s left")
 
 
+def test_the_time_left_of_a_run_that_shares_its_limit_is_that_of_its_own_pace() -> None:
+    """A run that gets a quarter of its team's limit would promise to end in a quarter of its time."""
+    now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 600.0}, shared=True)
+    assert "29 min 13 s left" in compose(busy(in_flight=0, targets={"m": now}), Speed(5.0), "", 200, WAYS)[0]
+
+
 def test_texts_that_are_embedded_are_no_calls() -> None:
     """A request with a thousand texts would count as a thousand, and the limit of requests tell a false end."""
     now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 6.0})

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from flatout.look.course import Course
 from flatout.look.facts import Facts
 from flatout.look.left import paced
-from flatout.store.course import Happening, Stretch
+from flatout.store.course import SHARED, Happening, Stretch
 
 RUNS = Facts(writer="p", total=1_000, left=380)
 
@@ -31,6 +31,12 @@ def test_a_burst_promises_nothing() -> None:
     assert left([stretch(0.0, answered=600, **held), stretch(1.0, answered=10, **held)], now=2.0) == pytest.approx(38.0)
     tokens = {"allows": {"tpm": 6_000.0}, "held": {"tokens": 1.0}, "input_tokens": 6_000}
     assert left([stretch(0.0, answered=600, **tokens)], now=1.0) == pytest.approx(38.0)
+
+
+def test_of_a_limit_that_others_use_too_the_run_has_its_own_pace() -> None:
+    """A run that gets a quarter of its team's limit would promise to end in a quarter of its time."""
+    held = {"allows": {"rpm": 1_200.0, SHARED: 1.0}, "held": {"requests": 1.0}}
+    assert left([stretch(float(at), answered=5, **held) for at in range(60)], now=60.0) == pytest.approx(76.0)
 
 
 def test_a_limit_that_was_just_changed_counts() -> None:

@@ -23,7 +23,7 @@ from flatout.look.facts import Facts, FailedClass, Reason, retried
 from flatout.look.view import clock
 from flatout.look.why import Finding, afterwards, findings, sentences
 from flatout.store import RunReader
-from flatout.store.course import Happening, Stretch
+from flatout.store.course import SHARED, Happening, Stretch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
 from flatout.values import Result
 from tests.support.store_samples import open_run
@@ -183,6 +183,16 @@ def test_a_limit_that_was_not_used_to_the_full_is_not_called_the_fastest() -> No
     assert found.text.endswith(
         "60 % of 600 a minute were used. A higher --rpm would have been faster, if the server bears it."
     )
+
+
+def test_of_a_limit_that_others_use_too_the_rest_is_theirs() -> None:
+    """A user would raise a limit that is used to the full, by all who share it."""
+    (found,) = findings(Course.of([sixty(held={"requests": 9.0}, allows={"rpm": 600.0, SHARED: 1.0})]), OVER, 20.0)
+    assert found.text.endswith("60 % of 600 a minute were used. Others share this limit: the rest was theirs.")
+    (found,) = findings(Course.of([sixty(held={"requests": 9.0}, allows={"rpm": 400.0, SHARED: 1.0})]), OVER, 20.0)
+    assert "90 % of 400 a minute were used. Others share" in found.text
+    (found,) = findings(Course.of([sixty(held={"tokens": 9.0}, allows={"tpm": 600.0, SHARED: 1.0})]), OVER, 20.0)
+    assert found.text.endswith("the rest was theirs, or kept free for answers as long as they may be.")
 
 
 def test_requests_per_minute_bound() -> None:

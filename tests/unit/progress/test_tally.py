@@ -126,7 +126,7 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
 
 def state(**what: object) -> SimpleNamespace:
     """What one target is doing, as a client tells it."""
-    return SimpleNamespace(**{"target": "m", "pace": None, "rising": False, "allows": {}, **what})
+    return SimpleNamespace(**{"target": "m", "pace": None, "rising": False, "allows": {}, "shared": False, **what})
 
 
 def test_what_holds_a_run_is_told_of_the_target_that_takes_calls(

@@ -173,7 +173,9 @@ def test_targets_that_share_their_limits_already_go_on_to(monkeypatch: pytest.Mo
     monkeypatch.setenv("OPENAI_API_KEY", "key")
     client = begun({"model": "groq/m"}, None, Config(limits={"openai": Limits(shared="team")}))
     assert shared_by(client, "openai/m").shared == "team"
+    assert shared_by(client, "openai/m").with_others
     assert shared_by(client, "groq/m").shared == "the workers of x"
+    assert not shared_by(client, "groq/m").with_others
     assert shared_by(begun({"model": "groq/m"}, Limits(shared="all")), "groq/m").shared == "all"
 
 

@@ -21,6 +21,7 @@ from flatout.steering import Change
 from flatout.store import RunFile
 from flatout.store.shared import forget
 from flatout.values import Limits
+from flatout.values.limits import WORKERS_OF
 from flatout.values.secret import conceal
 
 from .calls import as_data
@@ -63,7 +64,7 @@ def team_for(
     most, slots = options.workers, _own_slots(made_with, config)
     if slots is not None:
         most = min(most, slots)
-    name = f"the workers of {Path(name).absolute()}"
+    name = f"{WORKERS_OF}{Path(name).absolute()}"
 
     def outset(number: int, window: int) -> Outset:
         otlp = conceal(options.otlp)

@@ -76,6 +76,7 @@ def _both(one: TargetNow, other: TargetNow, divides: bool) -> TargetNow:
         holds=busier.holds,
         pace=sum(paces) if paces else None,
         limits=limits,
+        shared=one.shared or other.shared,
     )
 
 
