@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,10 +84,11 @@ def _app(run: str) -> Watch:
 
 
 def _team_app(team: Place) -> WatchTeam:
-    from flatout.look.team import look_at_team
+    from flatout.look.team import NobodyThere, look_at_team
     from flatout.look.watch.team import WatchTeam
 
     from .team_text import lines
 
-    look_at_team(team)  # what is wrong with the address is said at once
+    with suppress(NobodyThere):  # the screen waits for them
+        look_at_team(team)  # what is wrong with the address is said at once
     return WatchTeam(lambda: look_at_team(team), lines)

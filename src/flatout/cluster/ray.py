@@ -169,4 +169,4 @@ class RayKeeper:
 
 def _reason(error: Exception) -> str:
     """Why an actor does not answer, in a line, as Ray says it."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__

@@ -231,7 +231,7 @@ def reason(error: Exception) -> str:
     """Why a server does not answer, in a line, as redis says it, and what to do if that does not tell."""
     from redis.exceptions import AuthenticationError, MovedError
 
-    said = " ".join(str(error).split()) or type(error).__name__
+    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if isinstance(error, AuthenticationError):
         return f"{said} (the password is what {PASSWORD} holds)"
     if isinstance(error, MovedError):

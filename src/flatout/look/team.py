@@ -124,15 +124,20 @@ class TeamNow(Struct, frozen=True, kw_only=True):
     targets: Sequence[TargetNow]
 
 
+class NobodyThere(ConfigError):
+    """Nobody has shared limits at a place lately. Somebody may begin to."""
+
+
 def look_at_team(place: Place) -> TeamNow:
     """Look what a team is doing. Blocks.
 
     Raises:
-        ConfigError: the place is not there, or nobody has shared limits there lately.
+        ConfigError: the place is not there.
+        NobodyThere: nobody has shared limits there in the last day.
     """
     seen = link_to(place).look()
     if not seen:
-        raise ConfigError(f"nobody has shared limits at {place} in the last day, with this version of flatout")
+        raise NobodyThere(f"nobody has shared limits at {place} in the last day, with this version of flatout")
     now = time.time()
     targets = sorted((_target(each, now) for each in seen), key=lambda each: each.target)
     return TeamNow(place=str(place), at=now, targets=targets)

@@ -42,12 +42,33 @@ _HELP = """\
 """
 
 
+TEAM = """\
+[bold]Everywhere[/bold]
+  ?  this help    Esc  back    q, Ctrl-C  quit    ↑ ↓  scroll
+  It only reads what the workers report: quitting does not touch them.
+
+  Calls/s sent and the use of a limit are those of all workers in the last
+  minute, also of workers that have gone. Share and calls/s of a worker are
+  those of its own last minute. Binds is what most calls wait for.
+  Heard is when the worker's last word came: a busy one speaks several times
+  a second, an idle one every four seconds.
+"""
+
+
 class HelpScreen(Screen[None]):
-    """What the keys do."""
+    """What the keys do.
+
+    Args:
+        text: says it, in Rich's markup.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back")]
 
+    def __init__(self, text: str = _HELP) -> None:
+        super().__init__()
+        self._text = text
+
     def compose(self) -> ComposeResult:
         with VerticalScroll():
-            yield Static(Text.from_markup(_HELP))
+            yield Static(Text.from_markup(self._text))
         yield Footer(compact=True)

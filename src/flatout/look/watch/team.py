@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -13,7 +14,10 @@ from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
 
 from flatout.errors import ConfigError
-from flatout.look.team import TeamNow
+from flatout.look.team import NobodyThere, TeamNow
+from flatout.text import figures
+
+from .help import TEAM, HelpScreen
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -32,6 +36,7 @@ class WatchTeam(App[None]):
     ENABLE_COMMAND_PALETTE = False
     CSS = "Screen { padding: 0 1; } Static { height: auto; } #team { text-wrap: nowrap; }"
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", key_display="?"),
         Binding("q", "quit", "Quit"),
         Binding("ctrl+c", "quit", show=False, priority=True),
     ]
@@ -55,17 +60,26 @@ class WatchTeam(App[None]):
 
     async def _look_again_and_again(self) -> None:
         trouble, team = self.query_one("#trouble", Static), self.query_one("#team", Static)
-        seen = False
+        shown: TeamNow | None = None
         while True:
             try:
                 found = await asyncio.to_thread(self._look)
+            except NobodyThere as error:
+                trouble.update(Text(f"Waiting for the first worker: {error}."))
+                trouble.display, shown = True, None
+                team.update("")
             except ConfigError as error:
-                trouble.update(Text(f"{error}.{' What is shown is what was last read.' if seen else ''}", style="red"))
+                trouble.update(Text(f"{error}.{_of_then(shown)}", style="red"))
                 trouble.display = True
             else:
-                seen, trouble.display = True, False
+                shown, trouble.display = found, False
                 team.update(_drawn(self._lines(found)))
             await asyncio.sleep(self._every)
+
+    def action_help(self) -> None:
+        """Show what the keys do, and what the words mean."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(TEAM))
 
     @property
     def defect(self) -> Exception | None:
@@ -76,6 +90,14 @@ class WatchTeam(App[None]):
     def _fatal_error(self) -> None:
         """Leave after an unexpected error, without Textual's report of it."""
         self._close_messages_no_wait()
+
+
+def _of_then(shown: TeamNow | None) -> str:
+    """Of when the figures are that are still shown."""
+    if shown is None:
+        return ""
+    at = time.strftime("%H:%M:%S", time.localtime(shown.at))
+    return f" What is shown was read at {at}, {figures.duration(max(0.0, time.time() - shown.at))} ago."
 
 
 def _drawn(lines: Sequence[str]) -> Text:
