@@ -204,7 +204,12 @@ def _gateway(served: Served) -> list[Fact]:
     callers: list[Fact] = [
         ("" if place else "callers", clean(line, _WHY)) for place, line in enumerate(gateway.callers(served))
     ]
-    return [("served", gateway.calls(served)), *callers, ("cost", gateway.cost(served))]
+    lines = [("served", gateway.calls(served)), *callers]
+    for each in gateway.failures(served):
+        lines.append(("failed" if len(lines) == 1 + len(callers) else "", f"{each.calls:,} × {clean(each.error)}"))
+        if each.example:
+            lines.append(("", f"  {clean(each.example, _WHY)}"))
+    return [*lines, ("cost", gateway.cost(served))]
 
 
 def _batches(facts: BatchCounts | None) -> list[Fact]:

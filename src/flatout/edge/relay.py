@@ -152,6 +152,7 @@ class RelayedStream:
             return task.result().body
         except (ProviderError, OutputError) as error:
             wire = self._call.wire
+            wire.error = error
             return broken_off(error, inbound_for(wire.dialect)) if wire.translated else b""
 
 
@@ -178,4 +179,5 @@ def _refusal(call: Relayed[Any], error: CallError) -> Response:
     refusal = call.wire.refusal
     if refusal is None or refusal.status != error.status:
         raise error
+    call.wire.error = error
     return refusal

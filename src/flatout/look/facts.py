@@ -202,7 +202,8 @@ def renewed(facts: Facts, reader: RunReader) -> Facts:
     left = None if info.total is None else max(0, info.total - facts.finished)
     rate = facts.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
     if info.job == JOB:
-        facts = _of_gateway(facts, served_by(reader))
+        served = served_by(reader)
+        facts = _of_gateway(facts, served if holder is not None else served.settled())
     return structs.replace(
         facts,
         state=_state(info, reader.fact(CANCELLED), running=holder is not None, waits=waits),

@@ -124,7 +124,7 @@ class RowAsker:
         caller = self._caller
         caller.calls += 1
         if isinstance(call, Unasked):
-            caller.failed += 1
+            caller.fails(call.why)
             return outcome(index, journey, error=call.why)
         try:
             reply = await self._ask(call, journey)
@@ -132,7 +132,7 @@ class RowAsker:
             caller.hung_up += 1
             raise
         except Exception as error:
-            caller.failed += 1
+            caller.fails(error)
             _keep_refusal(error, call.wire.refusal)
             return outcome(index, journey, call=call, given=call, error=as_error(error))
         body = body_of(self._client.engine, call, reply)

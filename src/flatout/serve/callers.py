@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from flatout.policies.pacing.gcra import Gcra
 from flatout.purse import Purse
+from flatout.store.gateway import FailedCalls
 from flatout.values.budget import Budget
 
 from .loans import Loans
@@ -20,6 +21,9 @@ MOST_UNKNOWN = 1_000
 """The most callers without a local key that have a place each; the others share one."""
 
 OTHERS = "others"
+
+EXAMPLE = 300
+"""Characters of a failure's words that are kept."""
 
 
 class Allowed(Struct, frozen=True, omit_defaults=True):
@@ -53,7 +57,7 @@ class Caller:
     Attributes:
         name, allowed: see above.
         calls: how many it has made.
-        failed: how many of those ended with an error.
+        failures: those that ended with an error, by its class.
         hung_up: how many it did not wait for.
         inside: those that have left the gate, and have not ended.
         cost: US dollars known to be spent on it.
@@ -61,12 +65,13 @@ class Caller:
         purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
     """
 
-    __slots__ = ("_rate", "allowed", "calls", "cost", "failed", "hung_up", "inside", "name", "purse", "unpriced")
+    __slots__ = ("_rate", "allowed", "calls", "cost", "failures", "hung_up", "inside", "name", "purse", "unpriced")
 
     def __init__(self, name: str, allowed: Allowed = _ANYTHING) -> None:
         self.name = name
-        self.calls = self.failed = self.hung_up = self.inside = self.unpriced = 0
+        self.calls = self.hung_up = self.inside = self.unpriced = 0
         self.cost = 0.0
+        self.failures: dict[str, FailedCalls] = {}
         self.purse: Purse | None = None
         self.allow(allowed)
 
@@ -74,6 +79,17 @@ class Caller:
         """Change what it may do, apart from its purse."""
         self.allowed = allowed
         self._rate: Gcra | None = None
+
+    @property
+    def failed(self) -> int:
+        """How many of its calls ended with an error."""
+        return sum(each.calls for each in self.failures.values())
+
+    def fails(self, error: Exception) -> None:
+        """One of its calls has ended with an error."""
+        name = type(error).__name__
+        before = self.failures.get(name)
+        self.failures[name] = FailedCalls(name, 1 + (before.calls if before else 0), str(error)[:EXAMPLE])
 
     def ready_at(self, now: float) -> float:
         """When its next call may go; infinity while it has as many at once as it may have."""

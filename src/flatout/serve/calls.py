@@ -96,21 +96,23 @@ class Calls:
         """Answer a call. If the client hangs up, this is cancelled, and the call with it."""
         caller.calls += 1
         inbound = inbound_for(dialect)
+        failure: Exception | None
         try:
             asking = self._asking(request, dialect, inbound)
             async with self.placed(asking, caller) as journey:
                 if asking.call.wire.streams:
-                    failed = await self._stream(asking, journey, answer)
+                    failure = await self._stream(asking, journey, answer)
                 else:
-                    response = await whole(self._engine, asking.call, journey)
-                    failed = _send(answer, response, inbound)
+                    _send(answer, await whole(self._engine, asking.call, journey), inbound)
+                    failure = asking.call.wire.error
         except asyncio.CancelledError:
             caller.hung_up += 1
             raise
         except Exception as error:
             refuse(answer, error, inbound)
-            failed = True
-        caller.failed += failed
+            failure = error
+        if failure is not None:
+            caller.fails(failure)
 
     def _asking(self, request: Request, dialect: str, inbound: Inbound) -> Asking:
         """What a request asks.
@@ -188,12 +190,13 @@ class Calls:
                 purse.pay_unknown(worst)
             money.release(cost)
 
-    async def _stream(self, asking: Asking, journey: Journey, answer: Answer) -> bool:
-        """Stream an answer. Returns whether it failed."""
+    async def _stream(self, asking: Asking, journey: Journey, answer: Answer) -> CallError | None:
+        """Stream an answer. Returns why it failed; None if it did not."""
         async with RelayedStream(self._engine, asking.call, journey) as stream:
             if stream.status >= 400:
                 body = b"".join([piece async for piece in stream.pieces()])
-                return _send(answer, Response(stream.status, stream.headers, body), asking.inbound)
+                _send(answer, Response(stream.status, stream.headers, body), asking.inbound)
+                return asking.call.wire.error
             answer.begin(stream.status, _passed_on(stream.headers))
             try:
                 async for piece in stream.pieces():
@@ -202,8 +205,8 @@ class Calls:
                 refusal = refusal_of(error, asking.inbound)
                 await answer.write(b"event: error\ndata: %b\n\n" % refusal.body)
                 answer.break_off()
-                return True
-        return False
+                return error
+        return asking.call.wire.error
 
 
 async def _in_time(money: Money, until: float) -> None:
@@ -229,15 +232,14 @@ def _left(place: Place, caller: Caller, journey: Journey) -> None:
     place.leave()
 
 
-def _send(answer: Answer, response: Response, inbound: Inbound) -> bool:
-    """Send a whole answer. Returns whether it reports a failure."""
+def _send(answer: Answer, response: Response, inbound: Inbound) -> None:
+    """Send a whole answer."""
     failed = response.status >= 400
     if response.status == 401:  # it means the gateway's key, of which a client must learn nothing
         message = "the provider does not accept the gateway's key"
         response = Response(502, JSON, inbound.refusal(502, "api_error", message))
     headers = _passed_on(response.headers)
     answer.send(response.status, {**headers, **_FINAL} if failed else headers, response.body)
-    return failed
 
 
 def refuse(answer: Answer, error: Exception, inbound: Inbound) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from functools import reduce
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from msgspec import to_builtins
 from flatout.commands import known
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
-from flatout.store.gateway import FACT, CallerServed, Served, served_by
+from flatout.store.gateway import FACT, CallerServed, Served, served_by, summed
 
 from .callers import OTHERS, Caller, Callers
 from .gate import Gate
@@ -85,35 +85,40 @@ class Status:
     @asynccontextmanager
     async def kept_in(self, store: RunFile) -> AsyncIterator[None]:
         """A block in which a run file is told what each caller has done, with what it tells of earlier processes."""
-        before = {each.caller: each.ended() for each in (await asyncio.to_thread(served_by, store)).callers}
+        before = (await asyncio.to_thread(served_by, store)).settled()
         keeping = asyncio.create_task(self._keep(store, before))
         try:
             yield
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-            store.set_fact(FACT, to_builtins(self._served(before)))
+            store.set_fact(FACT, to_builtins(self._served(before, serving=False)))
 
-    async def _keep(self, store: RunFile, before: Mapping[str, CallerServed]) -> None:
+    async def _keep(self, store: RunFile, before: Served) -> None:
         told: Served | None = None
         while True:
-            now = self._served(before)
+            now = self._served(before, serving=True)
             if now != told:
                 told = now
                 store.set_fact(FACT, to_builtins(now))
             await asyncio.sleep(EACH)
 
-    def _served(self, before: Mapping[str, CallerServed]) -> Served:
+    def _served(self, before: Served, *, serving: bool) -> Served:
         """What the callers have done. If there are many, the busiest are told apart."""
         now = asyncio.get_running_loop().time()
-        known = dict(before)
+        known = {each.caller: each for each in before.callers}
         for each in self._callers:
             done = self._served_to(each, now)
-            known[each.name] = done.plus(before[each.name]) if each.name in before else done
+            known[each.name] = done.plus(known[each.name]) if each.name in known else done
         together = known.pop(OTHERS, CallerServed(OTHERS))  # those that were not told apart before
         busiest = sorted(known.values(), key=lambda each: -each.calls)
         others = reduce(CallerServed.plus, busiest[MOST:], together)
-        return Served([*busiest[:MOST], others] if others.calls else busiest[:MOST])
+        return Served(
+            [*busiest[:MOST], others] if others.calls else busiest[:MOST],
+            summed([*before.failures, *(found for each in self._callers for found in each.failures.values())]),
+            serving=serving,
+            at_least=before.at_least,
+        )
 
     def _served_to(self, caller: Caller, now: float) -> CallerServed:
         waiting, holds = self._gate.waits_of(caller.name), caller.holds(now)
@@ -139,6 +144,7 @@ class Status:
             "caller": caller.name,
             "calls": caller.calls,
             "failed": caller.failed,
+            "failures": {each.error: each.calls for each in caller.failures.values()},
             "hung_up": caller.hung_up,
             "waiting": waiting,
             "holds": caller.holds(asyncio.get_running_loop().time()) if waiting else "",

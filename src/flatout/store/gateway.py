@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +15,29 @@ FACT = "gateway"
 """The fact that holds a `Served`."""
 
 
+class FailedCalls(Struct, frozen=True):
+    """The calls that failed for one reason.
+
+    Attributes:
+        error: the class of their errors.
+        calls: how many they are.
+        example: the words of the latest one. They come from outside and may hold anything.
+    """
+
+    error: str
+    calls: int
+    example: str = ""
+
+
+def summed(failures: Iterable[FailedCalls]) -> list[FailedCalls]:
+    """Failures with each class once, the most frequent first. Of two examples the later one stays."""
+    found: dict[str, FailedCalls] = {}
+    for each in failures:
+        before = found.get(each.error)
+        found[each.error] = FailedCalls(each.error, each.calls + (before.calls if before else 0), each.example)
+    return sorted(found.values(), key=lambda each: -each.calls)
+
+
 class CallerServed(Struct, frozen=True, omit_defaults=True):
     """What one caller has asked, since the file was made.
 
@@ -23,6 +46,7 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
         calls: how many calls it has made.
         failed: how many of those ended with an error.
         hung_up: how many it did not wait for.
+        lost: how many had not ended when their process was killed: nobody knows how they ended, and what they cost.
         waiting: how many wait for their turn now.
         open: how many have not ended: these, and those that are being answered.
         holds: the limit of its own for which these wait, such as ``rpm``; "" for none.
@@ -35,6 +59,7 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
     calls: int = 0
     failed: int = 0
     hung_up: int = 0
+    lost: int = 0
     waiting: int = 0
     open: int = 0
     holds: str = ""
@@ -43,9 +68,9 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
     unpriced: int = 0
 
     def ended(self) -> CallerServed:
-        """The same when its process has gone, without the calls that had not ended then."""
-        calls = self.calls - self.open
-        return msgspec.structs.replace(self, calls=calls, waiting=0, open=0, holds="", allowed=None)
+        """The same when its process has gone: the calls that had not ended are lost."""
+        lost = self.lost + self.open
+        return msgspec.structs.replace(self, lost=lost, waiting=0, open=0, holds="", allowed=None)
 
     def plus(self, other: CallerServed) -> CallerServed:
         """The same with what another one has counted, such as an earlier process."""
@@ -53,7 +78,7 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, **sums)
 
 
-_COUNTS = ("calls", "failed", "hung_up", "waiting", "open", "spent", "unpriced")
+_COUNTS = ("calls", "failed", "hung_up", "lost", "waiting", "open", "spent", "unpriced")
 
 
 class Served(Struct, frozen=True):
@@ -61,9 +86,15 @@ class Served(Struct, frozen=True):
 
     Attributes:
         callers: those who have asked.
+        failures: why calls failed, the most frequent reason first.
+        serving: whether a process has not said that it ended.
+        at_least: whether a process was killed: then there may be more calls than these, made in its last moments.
     """
 
     callers: Sequence[CallerServed] = ()
+    failures: Sequence[FailedCalls] = ()
+    serving: bool = False
+    at_least: bool = False
 
     @property
     def calls(self) -> int:
@@ -73,12 +104,12 @@ class Served(Struct, frozen=True):
     @property
     def answered(self) -> int:
         """Those of them that were answered."""
-        return sum(each.calls - each.failed - each.hung_up - each.open for each in self.callers)
+        return sum(each.calls - each.failed - each.hung_up - each.lost - each.open for each in self.callers)
 
     @property
     def failed(self) -> int:
-        """Those of them that were not: they ended with an error, or nobody waited for them."""
-        return sum(each.failed + each.hung_up for each in self.callers)
+        """Those of them that were not: they ended with an error, nobody waited for them, or they are lost."""
+        return sum(each.failed + each.hung_up + each.lost for each in self.callers)
 
     @property
     def spent(self) -> float:
@@ -88,7 +119,12 @@ class Served(Struct, frozen=True):
     @property
     def unpriced(self) -> int:
         """Calls of unknown cost."""
-        return sum(each.unpriced for each in self.callers)
+        return sum(each.unpriced + each.lost for each in self.callers)
+
+    def settled(self) -> Served:
+        """The same when its process has gone."""
+        callers = [each.ended() for each in self.callers]
+        return Served(callers, self.failures, at_least=self.at_least or self.serving)
 
 
 class Told(Protocol):

@@ -16,6 +16,7 @@ from flatout.cli import main as command
 from flatout.cli.tree_text import lines
 from flatout.store import Item, RunFile
 from flatout.store.course import Stretch
+from flatout.store.gateway import FACT, JOB
 from flatout.testing import run_virtual
 
 pytest.importorskip("textual")
@@ -24,6 +25,7 @@ from textual.pilot import Pilot
 
 from flatout.look.watch import pages
 from flatout.look.watch.app import Watch
+from flatout.look.watch.first import FirstScreen
 from flatout.look.watch.link import ENOUGH, FIRST, LONGEST, Link
 
 ROWS = 300
@@ -120,6 +122,26 @@ def test_the_first_screen_has_all_that_is_asked_first(tmp_path: Path, size: tupl
         assert len(screen.splitlines()) == size[1]
 
     played(play, tmp_path / "a.flatout", size)
+
+
+def test_a_gateway_is_offered_no_rows(tmp_path: Path) -> None:
+    """Its run file has none: the keys would lead to an empty table."""
+    failures = [{"error": "BudgetExceeded", "calls": 39, "example": f"not sent {NASTY}"}]
+    callers = [{"caller": "alice", "calls": 164, "failed": 39}]
+
+    async def main() -> None:
+        place = tmp_path / "gateway.flatout"
+        run = RunFile.open(place, job=JOB)
+        await asyncio.to_thread(run.set_fact_now, FACT, {"callers": callers, "failures": failures})
+        async with watching(place) as pilot:
+            await shows(pilot, "164 calls, 39 failed", "39 × BudgetExceeded  not sent", "Quit")
+            screen = await shows(pilot, "Time", holds=lambda screen: "Rows" not in screen)
+            assert not {"Rows", "Failed", "Slowest", "Search"} & set(screen.split())
+            await pilot.press("r", "slash")
+            assert isinstance(pilot.app.screen, FirstScreen)
+        run.close_now()
+
+    asyncio.run(main())
 
 
 def test_no_more_keys_are_read_after_q(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,15 +17,17 @@ from flatout.look import gateway
 from flatout.look.course import Course
 from flatout.look.facts import Facts, facts_of
 from flatout.look.report import words
+from flatout.look.report.clock import Clock
+from flatout.look.report.tally import Tally
 from flatout.look.watch.glance import Watcher
-from flatout.look.watch.words import bar, sums
+from flatout.look.watch.words import bar, errors, sums
 from flatout.look.why import findings
 from flatout.serve import keys
 from flatout.serve.callers import Allowed
 from flatout.serve.steered import SteeredGateway
 from flatout.store import RunReader
 from flatout.store.gateway import JOB
-from flatout.testing import VirtualLoop
+from flatout.testing import Faults, ProviderSettings, VirtualLoop
 
 from .gateways import CHAT, PATHS, World
 
@@ -180,3 +182,77 @@ def test_a_gateway_that_has_stopped_is_no_run(place: Path):
     World().run(main)
     why = f"the gateway of {place} does not serve: flatout serve starts it"
     assert _why_not(place, "stop") == (why, False)
+
+
+def asked_and_killed(place: Path, calls: int, seconds: float, keyring: Path, key: str) -> None:
+    """A gateway with calls in hand whose process is killed: it closes nothing, and says nothing of its end."""
+    world = World(keys=keyring)
+
+    async def main(world: World) -> None:
+        store, log = await opened(place, JOB), place.with_name(f"{place.name}-wal")
+        async with recorded(world.client, store), world.gateway.status.kept_in(store):
+            asked = [asyncio.ensure_future(world.ask(PATHS["openai"], CHAT, x_api_key=key)) for _ in range(calls)]
+            await asyncio.sleep(seconds)
+            await asyncio.to_thread(store.set_fact_now, "x", 1)
+            left = {file: file.read_bytes() for file in (place, log)}
+            for each in asked:
+                each.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        await store.close()
+        for file, content in left.items():
+            file.write_bytes(content)
+
+    world.run(main)
+
+
+def test_a_killed_gateway_keeps_its_counts_and_says_what_is_not_known(place: Path, tmp_path: Path):
+    """Calls would be said to wait in a gateway that is dead, and after the next start be gone from all sums."""
+    ring = tmp_path / "keys.json"
+    key = keys.add("team-a", Allowed(rpm=60), ring)
+    asked_and_killed(place, 30, 5.5, ring, key)
+    with RunReader.open(place) as reader:
+        killed = facts_of(reader)
+    assert killed.gateway is not None
+    assert killed.state == "broken off"
+    (line,) = gateway.callers(killed.gateway)
+    assert line.startswith("team-a: at least 30 calls, ")
+    assert "broken off, ≥ $0.00" in line
+    assert "waiting" not in line
+    assert gateway.cost(killed.gateway).startswith("at least $0.00")
+    served(place, ring, key, calls=5, seconds=10.5)  # the next one goes on with the file
+    with RunReader.open(place) as reader:
+        after = facts_of(reader)
+    assert after.gateway is not None
+    assert after.gateway.calls == 35
+    assert gateway.calls(after.gateway).startswith("at least 35 calls, ")
+    assert after.answered >= killed.answered
+
+
+def test_the_reasons_of_failures_are_told(place: Path, tmp_path: Path):
+    """41 calls would have failed, and nothing would say that a budget refused most of them."""
+    world = World(ProviderSettings(latency=1.0, faults=Faults(invalid=1.0)), models=("openai/gpt-5-mini",))
+    unknown = {**CHAT, "model": "gpt-9"}
+
+    async def main(world: World) -> Any:
+        store = await opened(place, JOB)
+        async with world.gateway.status.kept_in(store):
+            for body in (CHAT, CHAT, unknown, b"no JSON", {**CHAT, "stream": True}):
+                assert (await world.ask(PATHS["openai"], body, x_api_key="a")).status >= 400
+            page = (await world.get("/status", x_api_key="a")).data["callers"]
+        await store.close()
+        return page
+
+    (caller,) = world.run(main)
+    assert caller["failures"] == {"InvalidRequest": 4, "UnknownModel": 1}
+    assert caller["failed"] == 5
+    with RunReader.open(place) as reader:
+        facts = facts_of(reader)
+    told = describe(facts)
+    assert ("failed", "4 × InvalidRequest") in told
+    assert ("", "1 × UnknownModel") in told
+    assert any("gpt-9" in text for _, text in told)
+    assert [each.title for each in words.attention(facts, Tally(Clock.of([], 0.0, 1.0)), 0)] == [
+        "4 calls failed: InvalidRequest",
+        "1 call failed: UnknownModel",
+    ]
+    assert errors(facts, 200, 6).plain.startswith("4 × InvalidRequest  ")

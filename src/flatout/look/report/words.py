@@ -94,7 +94,7 @@ def attention(facts: Facts, tally: Tally, damaged: int) -> tuple[Attention, ...]
         for each in facts.errors[:_MOST]
         if each.error != SKIPPED  # somebody has looked at those
     ]
-    found += _left(facts) + _cut_off(facts) + _repaired(tally) + _unsettled(facts.unsettled)
+    found += _refused(facts) + _left(facts) + _cut_off(facts) + _repaired(tally) + _unsettled(facts.unsettled)
     if damaged:
         found.append(Attention(title=f"{figures.counted(damaged, 'row')} cannot be read: the file is damaged there"))
     return tuple(found)
@@ -104,6 +104,14 @@ def _in_class(each: FailedClass) -> str:
     if each.held:
         return in_class(each.error, each.count, each.held)
     return f"{figures.counted(each.count, 'row')} failed: {each.error}"
+
+
+def _refused(facts: Facts) -> list[Attention]:
+    """Why calls of a gateway failed."""
+    return [
+        Attention(title=f"{figures.counted(each.calls, 'call')} failed: {each.error}", example=each.example[:_EXAMPLE])
+        for each in (gateway.failures(facts.gateway) if facts.gateway is not None else ())
+    ]
 
 
 def _left(facts: Facts) -> list[Attention]:

@@ -64,6 +64,7 @@ class FirstScreen(Screen[None]):
         self._run = name
         self._shown: dict[str, Text] = {}
         self._window = 0
+        self._keys_of_a_run = True
 
     def compose(self) -> ComposeResult:
         for name in ("head", "bar", "why", "plot", "sums", "errors"):
@@ -82,6 +83,11 @@ class FirstScreen(Screen[None]):
 
     def on_screen_resume(self) -> None:
         self.present()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Whether a key does something here. A gateway has no rows to look at."""
+        gateway = self.glance is not None and self.glance.facts.gateway is not None
+        return not (gateway and action in ("rows", "ask"))
 
     def action_window(self) -> None:
         """Show another span of time."""
@@ -113,6 +119,9 @@ class FirstScreen(Screen[None]):
             self._set("why", self._trouble() or Text(self.before))
             return
         glance = self.glance
+        if glance.facts.gateway is not None and self._keys_of_a_run:
+            self._keys_of_a_run = False
+            self.refresh_bindings()
         plot = _LEAST if height <= SHORT else max(_FEWEST, min(_MOST, height // _PLOT_SHARE))
         self._set("head", words.headline(self._run, glance, width))
         self._set("bar", words.bar(glance.facts, width))

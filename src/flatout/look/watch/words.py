@@ -16,6 +16,7 @@ from flatout.look.left import left_of_budget, rows_of_budget
 from flatout.progress._line import in_class
 from flatout.store.browse import Short
 from flatout.store.course import Stretch
+from flatout.store.gateway import FailedCalls
 from flatout.text import figures
 from flatout.text.redact import redact
 from flatout.text.visible import visible
@@ -120,6 +121,8 @@ def sums(glance: Glance, width: int) -> Text:
 
 def errors(facts: Facts, width: int, most: int) -> Text:
     """The classes of failures, each with an example."""
+    if facts.gateway is not None:
+        return Text("\n").join(_failed(each, width) for each in gateway.failures(facts.gateway)[:most])
     shown = facts.errors[:most]
     if len(facts.errors) > most:
         shown = facts.errors[: most - 1]
@@ -162,6 +165,11 @@ def slowest(rows: Sequence[Short], width: int, most: int) -> Text:
 def _error(each: FailedClass, width: int) -> Text:
     text = Text.assemble((line(in_class(each.error, each.count, each.held), 60), "red"), f"  row {each.row:,}: ")
     return _cut(text.append(line(each.example or "", max(20, width))), width)
+
+
+def _failed(each: FailedCalls, width: int) -> Text:
+    text = Text.assemble((line(f"{each.calls:,} × {each.error}", 60), "red"))
+    return _cut(text.append(f"  {line(each.example, max(20, width))}"), width)
 
 
 def _cells(cells: Sequence[tuple[str, str]], width: int) -> Text:

@@ -153,7 +153,7 @@ def _served(info: RunInfo, facts: Facts, glance: Glance) -> Served:
     return Served(
         done=min(1.0, done / info.total) if info.total else None,
         filters=(("all", info.total or done), *filters, ("retried", None), *errors),
-        rows=True,
+        rows=facts.gateway is None,
         flying=_flying(glance),
         trouble=glance.notice or "",
     )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from flatout.errors import CallError
 from flatout.layer import Response
 from flatout.values import Call, OutputT, Target
 from flatout.values.secret import Secret, Veiled
@@ -24,6 +25,7 @@ class Wire(Struct, eq=False):
         at: the target that the program itself has chosen, with its key; None if the call's model names it.
         headers_back: the headers of the streamed answer that has begun; None before.
         refusal: the last answer that reports a failure; None if there was none.
+        error: the failure of which the program was told in its provider's own words; None if there was none.
         translated: whether the answer that has come, or begun, is another one than its provider wrote.
         doubtful: whether the answer that has come is one that the model might do better: refused, cut off or empty. It
             is the program's all the same.
@@ -37,6 +39,7 @@ class Wire(Struct, eq=False):
     at: Target | None = None
     headers_back: Mapping[str, str] | None = None
     refusal: Response | None = None
+    error: CallError | None = None
     translated: bool = False
     doubtful: bool = False
 
