@@ -15,6 +15,7 @@ from flatout.lending import Debt, Lender
 from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
 from flatout.prices import Prices
+from flatout.text import figures
 from flatout.values import Call, Target
 from flatout.values.budget import Budget as Allowed
 from flatout.values.budget import Standing
@@ -379,8 +380,8 @@ class Purse:
     def refusal(self, usd: float) -> str:
         """Why something is not sent that may cost so much."""
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
-        left = f"${max(0.0, self._left() or 0.0):.4f} of the budget of {self.budget} is left{earlier}"
-        return f"not sent: it may cost ${usd:.4f}, and {left}"
+        cost, left = figures.compared(usd, max(0.0, self._left() or 0.0))
+        return f"not sent: it may cost {cost}, and {left} of the budget of {self.budget} is left{earlier}"
 
     def release(self, held: Reservation, cost: float | None) -> None:
         """Give back a reservation; the real cost is counted by now."""

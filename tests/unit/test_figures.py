@@ -23,6 +23,20 @@ def test_money_that_was_spent_is_never_shown_as_nothing(amount: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        (0.00044, 0.00041, ("$0.00044", "$0.00041")),
+        (1_234.5, 0.01, ("$1,234.5000", "$0.0100")),
+        (0.0000042, 0.0, ("$0.000004", "$0.000000")),
+        (0.5, 0.5, ("$0.5000", "$0.5000")),
+    ],
+)
+def test_amounts_that_are_compared_are_told_apart(first: float, second: float, shown: tuple[str, str]) -> None:
+    """A refusal would say that a call may cost $0.0004 and $0.0004 is left: nobody could see why."""
+    assert figures.compared(first, second) == shown
+
+
+@pytest.mark.parametrize(
     ("known", "unpriced", "shown"),
     [(0, 0, "$0"), (0, 3, "unknown"), (None, 0, "unknown"), (0.5, 3, "≥ $0.5000"), (0.5, 0, "$0.5000")],
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec.structs import replace
 
+from flatout.errors import BudgetExceeded
 from flatout.progress._pace import affordable, allowed
 from flatout.store.course import SHARED, Stretch
 
@@ -65,7 +66,12 @@ def left_of_budget(facts: Facts) -> float | None:
 
 
 def rows_of_budget(facts: Facts) -> int | None:
-    """How many more rows the budget lasts for, at the mean cost of those before; None if for all, or if not known."""
+    """How many more rows the budget lasts for, at the mean cost of those before; None if for all, or if not known.
+
+    Once it has held rows back, it lasts for none that may cost as much: the mean says nothing then.
+    """
+    if any(each.error == BudgetExceeded.__name__ for each in facts.errors):
+        return None
     left, rows = left_of_budget(facts), facts.finished - facts.cached
     if left is None or not facts.cost or rows <= 0 or facts.unknown_costs or not facts.left:
         return None

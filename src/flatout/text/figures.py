@@ -46,6 +46,15 @@ def dollars(amount: float) -> str:
     return f"${amount:.{min(digits, 12)}f}"
 
 
+def compared(first: float, second: float) -> tuple[str, str]:
+    """Two amounts of money side by side, with as many digits as tell them apart: ``$0.00044``, ``$0.00041``."""
+    for digits in range(4, 13):
+        shown = f"${first:,.{digits}f}", f"${second:,.{digits}f}"
+        if shown[0] != shown[1] or first == second:
+            break
+    return shown
+
+
 def cost(known: float | None, unknown: int) -> str:
     """The spending, as far as it is known: ``$0.1234``, ``≥ $0.1234``, ``unknown``.
 

@@ -183,6 +183,8 @@ def test_status_says_for_how_many_rows_a_budget_lasts(capsys: pytest.CaptureFixt
     begun = Standing("$1.50", 1.5, 0.02, 0.0, usd=1.5)
     with writing(*spent, fact=begun):
         assert "budget      $0.5000 of $1.50 left; enough for about 2 rows more; may be" in told(capsys)
+    with writing(item(5, state="failed", error="BudgetExceeded", cost=0.0), fact=begun):
+        assert "budget      $0.5000 of $1.50 left; may be" in told(capsys)  # it has refused one: how many more fit?
     with writing(fact=Standing("$5", 5.0, 0.02, 0.0, usd=5.0)):
         assert "budget      $4.00 of $5 left; may be" in told(capsys)
     with writing(item(4, cost=None), fact=begun):
