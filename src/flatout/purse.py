@@ -128,6 +128,11 @@ class Purse:
             return self._funds.left
         return None if self._shared_left is None else self._shared_left + self._funds.left
 
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for money: for others to be settled, or for the server that keeps a shared budget."""
+        return self._waiting
+
     async def look(self) -> None:
         """Look what is left of a budget that processes share: others may have spent since this one borrowed."""
         if self._lender is not None:

@@ -11,9 +11,14 @@ from hypothesis import strategies as st
 from flatout import BudgetExceeded
 from flatout.purse import Purse
 from flatout.testing import run_virtual
-from flatout.values.budget import OVER, Standing
+from flatout.values.budget import OVER, Budget, Standing
 
 MOST = 0.05
+
+
+def test_a_refusal_shows_why_the_money_does_not_suffice():
+    """It would say that a call may cost $0.0004, and $0.0004 is left."""
+    assert "may cost $0.00044, and $0.00041 of" in Purse(Budget(0.00041)).refusal(0.00044)
 
 
 @settings(max_examples=40, deadline=None)

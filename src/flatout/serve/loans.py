@@ -76,6 +76,7 @@ class Loans:
             raise ConfigError(reason)
         try:
             purse = Purse(budget, lender=await asyncio.to_thread(lender, budget))
+            await purse.look()
         except ConfigError as error:
             self._refused[budget] = loop.time(), str(error)
             raise

@@ -147,13 +147,18 @@ class Status:
             "failures": {each.error: each.calls for each in caller.failures.values()},
             "hung_up": caller.hung_up,
             "waiting": waiting,
-            "holds": caller.holds(asyncio.get_running_loop().time()) if waiting else "",
+            "holds": self._holds(caller),
             "inside": caller.inside,
             "spent": None if spent is None else round(spent, 6),
             "unknown_costs": caller.unpriced,
             "budget": None if standing is None else standing.budget,
             "left": None if standing is None else standing.left,
         }
+
+    def _holds(self, caller: Caller) -> str:
+        """What calls of a caller wait for; "" for nothing of its own."""
+        own = caller.holds(asyncio.get_running_loop().time()) if self._gate.waits_of(caller.name) else ""
+        return own or ("budget" if caller.purse is not None and caller.purse.waiting else "")
 
     def _lines(self) -> Iterator[str]:
         now = self.now()

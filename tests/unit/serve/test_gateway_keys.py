@@ -118,6 +118,16 @@ def test_a_keys_budget_holds(file: Path):
     assert 0 < callers["team-a"].cost <= 0.0005
 
 
+def test_what_is_left_of_a_keys_budget_is_known_before_its_first_call(file: Path):
+    """After each restart of the gateway its status would not know how much a team has left."""
+    made = keys.add("team-a", Allowed(budget=Budget(5.0, "day", "key team-a")), file)
+
+    async def main(world: World) -> Any:
+        return (await world.get("/status", x_api_key=made)).data["callers"]
+
+    assert [each["left"] for each in World(keys=file).run(main)] == [5.0]
+
+
 def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path):
     """Each change of a key's budget would leave money lent to nobody."""
     budget = Budget(10.0, "day", "old")
@@ -227,6 +237,8 @@ def test_calls_that_wait_for_their_keys_money_hold_up_no_other_key(file: Path, m
         waiting = [asyncio.ensure_future(world.ask(PATHS["openai"], CHAT, x_api_key=made)) for _ in range(20)]
         await asyncio.sleep(1.0)
         got = await world.ask(PATHS["openai"], CHAT, x_api_key=other, x_flatout_deadline="60")
+        held = {each["caller"]: each["holds"] for each in world.gateway.status.now()["callers"]}
+        assert held == {"team-a": "budget", "team-b": ""}
         for each in waiting:
             each.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
