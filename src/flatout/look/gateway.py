@@ -26,6 +26,8 @@ def cost(served: Served) -> str:
     """What it has spent, as far as that is known."""
     if not served.calls:
         return "nothing spent yet"
+    if not served.spent and (lost := sum(each.lost for each in served.callers)):
+        return f"{figures.UNKNOWN}: {figures.counted(lost, 'call')} broke off with their process"
     words = figures.cost_in_words(served.spent, served.unpriced, "call")
     return f"at least {words}" if served.at_least and not served.unpriced else words
 

@@ -26,7 +26,7 @@ from flatout.serve import keys
 from flatout.serve.callers import Allowed
 from flatout.serve.steered import SteeredGateway
 from flatout.store import RunReader
-from flatout.store.gateway import JOB
+from flatout.store.gateway import JOB, CallerServed, Served
 from flatout.testing import Faults, ProviderSettings, VirtualLoop
 
 from .gateways import CHAT, PATHS, World
@@ -226,6 +226,12 @@ def test_a_killed_gateway_keeps_its_counts_and_says_what_is_not_known(place: Pat
     assert after.gateway.calls == 35
     assert gateway.calls(after.gateway).startswith("at least 35 calls, ")
     assert after.answered >= killed.answered
+
+
+def test_the_price_list_is_not_blamed_for_calls_that_broke_off():
+    """Somebody would look for a price that is there."""
+    killed = Served([CallerServed("a", calls=3, lost=2)], at_least=True)
+    assert gateway.cost(killed) == "unknown: 2 calls broke off with their process"
 
 
 def test_the_reasons_of_failures_are_told(place: Path, tmp_path: Path):
