@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,11 @@ from .counting import Counting
 from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
-from .loans import AGAIN, Loans
+from .loans import AGAIN, LOOK, Loans
 from .models import Models
 from .offered import Offered
 from .priced import Priced
+from .repeated import repeated
 from .site import Page, Site
 from .status import Status
 from .steered import SteeredGateway
@@ -138,13 +139,24 @@ class Gateway:
                 told = True
             await asyncio.sleep(AGAIN)
 
-    async def follow_keys(self) -> None:
-        """Follow the file of keys, until cancelled."""
-        while True:
-            await self.priced.look()
-            await asyncio.sleep(keys.LOOK)
-            with suppress(ConfigError):  # while somebody edits it, the keys of before hold
-                await asyncio.to_thread(self.keyring.look)
+    @asynccontextmanager
+    async def tended(self) -> AsyncIterator[None]:
+        """A block in which the file of keys is followed, and what is borrowed and not needed goes back."""
+
+        async def look() -> None:
+            await asyncio.to_thread(self.keyring.look)
+
+        tasks = [
+            asyncio.create_task(repeated(look, keys.LOOK, "the file of keys is not followed")),
+            asyncio.create_task(repeated(self.priced.look, keys.LOOK, "models without a price are not named")),
+            asyncio.create_task(repeated(self.loans.tend, LOOK, "what is lent and not needed does not go back")),
+        ]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -187,8 +199,7 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
         stack.push_async_callback(gateway.loans.close)
         await gateway.batches.open()
         stack.push_async_callback(gateway.batches.close)
-        for beside in (gateway.follow_keys, gateway.loans.tend):
-            stack.push_async_callback(_end, asyncio.create_task(beside()))
+        await stack.enter_async_context(gateway.tended())
         port = await server.listen(asked.host, asked.port)
         stack.push_async_callback(server.close, asked.grace)
         host = f"[{asked.host}]" if ":" in asked.host else asked.host
@@ -224,8 +235,3 @@ async def _recorded(client: Any, place: str) -> AsyncIterator[RunFile]:
     finally:
         store.mark("finished")
         await store.close()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -8,7 +8,6 @@ hold counts as spent, which is what was spent and the most that the calls in fli
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -35,8 +34,6 @@ LOOK = 1.0
 AGAIN = 5.0
 """Seconds after which a budget that could not be used is tried again, and not by each call: a server that is away takes
 a second each time, and the calls of other keys wait meanwhile."""
-
-_log = logging.getLogger("flatout")
 
 
 class LoanName(Struct, frozen=True):
@@ -98,14 +95,19 @@ class Loans:
         self._note()
 
     async def tend(self) -> None:
-        """Give back what is not needed, until cancelled."""
-        while True:
-            await asyncio.sleep(LOOK)
+        """Give back what is not needed.
+
+        Raises:
+            ConfigError: a budget cannot be used: the disk is full, say. The others were seen to.
+        """
+        failed: ConfigError | None = None
+        for purse in (self._own, *self._of_keys):
             try:
-                for purse in (self._own, *self._of_keys):
-                    await purse.give_back()
-            except ConfigError as error:  # the disk is full, say: it is tried again
-                _log.warning("the loan of a budget cannot be given back: %s", error)
+                await purse.give_back()
+            except ConfigError as error:
+                failed = error
+        if failed is not None:
+            raise failed
 
     async def close(self) -> None:
         """Give back all that the keys' budgets have lent and nobody has spent. The gateway's client closes its own."""

@@ -37,10 +37,10 @@ class Priced:
         """Name the models that have no price, once, when there is a budget."""
         if self._looked or not self._budgeted():
             return
-        self._looked = True
         targets, prices = self._targets(), self._engine.stack.prices
         if not all(map(prices.ready, targets)):
             await prices.load()
+        self._looked = True
         for name in dict.fromkeys(each.name for each in targets if prices.worst_case(each, 0, 0) is None):
             _log.warning(
                 "the price of %s is not known, so its calls are refused under a budget: "

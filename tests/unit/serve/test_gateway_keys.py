@@ -97,6 +97,66 @@ def test_keys_are_followed_while_the_gateway_serves(file: Path):
     assert world.run(main) == [401, 200]
 
 
+@pytest.mark.parametrize("fails", ["the keys", "the prices"])
+def test_keys_are_followed_whatever_fails(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fails: str
+):
+    """A key that was removed would be valid until a restart, and nobody would be told."""
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "team")), file)
+    keys.add("team-b", Allowed(), file)
+    world = World(keys=file)
+    look, turns = world.gateway.keyring.look, []
+
+    def at_times() -> None:
+        turns.append(1)
+        if len(turns) < 4:
+            raise RuntimeError("a fault")
+        look()
+
+    async def never() -> None:
+        raise RuntimeError("a fault")
+
+    if fails == "the keys":
+        monkeypatch.setattr(world.gateway.keyring, "look", at_times)
+    else:
+        monkeypatch.setattr(world.gateway.priced, "look", never)
+
+    async def main(world: World) -> list[int]:
+        async with world.gateway.tended():
+            before = await chat(x_api_key=made)(world)
+            keys.remove("team-a", file)
+            await asyncio.sleep(keys.LOOK * 6)
+            return [before.status, (await chat(x_api_key=made)(world)).status]
+
+    assert world.run(main) == [200, 401]
+    (told,) = [each for each in caplog.records if "for now: a fault" in each.getMessage()]
+    assert told.exc_info
+
+
+def test_a_loan_that_cannot_go_back_keeps_no_other(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """While one budget cannot be used, all keys' money would stay lent, and other processes could not spend it."""
+    gives = Scope.give_back
+
+    async def full(scope: Scope, usd: float) -> bool:
+        if "bad" in repr(scope):
+            raise ConfigError("the disk is full")
+        return await gives(scope, usd)
+
+    monkeypatch.setattr(Scope, "give_back", full)
+    good = Budget(10.0, "day", "good")
+
+    async def main(world: World) -> float:
+        for budget in (Budget(10.0, "day", "bad"), good):
+            purse = (await world.gateway.callers.of(budget.shared or "", Allowed(budget=budget))).purse
+            assert purse is not None
+            purse.release(await purse.reserve("kind", 1.0), 0.0)
+        async with world.gateway.tended():
+            await asyncio.sleep(LOOK)
+        return Scope(good, state_folder() / "budgets").left()
+
+    assert World(keys=file).run(main) == pytest.approx(10.0)
+
+
 def test_a_keys_budget_holds(file: Path):
     """A team could spend what belongs to others."""
     made = keys.add("team-a", Allowed(budget=Budget(0.0005, "day", "key team-a")), file)
@@ -133,17 +193,16 @@ def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path
     budget = Budget(10.0, "day", "old")
 
     async def main(world: World) -> tuple[float, float]:
-        tends = asyncio.create_task(world.gateway.loans.tend())
-        caller = await world.gateway.callers.of("team-a", Allowed(budget=budget))
-        assert caller.purse is not None
-        purse, held = caller.purse, await caller.purse.reserve("kind", 1.0)
-        await world.gateway.callers.of("team-a", Allowed(budget=Budget(5.0, "day", "new")))
-        await asyncio.sleep(LOOK + 0.5)
-        meanwhile = Scope(budget, state_folder() / "budgets").left()
-        purse.pay(0.25)
-        purse.release(held, 0.25)
-        await asyncio.sleep(LOOK)
-        tends.cancel()
+        async with world.gateway.tended():
+            caller = await world.gateway.callers.of("team-a", Allowed(budget=budget))
+            assert caller.purse is not None
+            purse, held = caller.purse, await caller.purse.reserve("kind", 1.0)
+            await world.gateway.callers.of("team-a", Allowed(budget=Budget(5.0, "day", "new")))
+            await asyncio.sleep(LOOK + 0.5)
+            meanwhile = Scope(budget, state_folder() / "budgets").left()
+            purse.pay(0.25)
+            purse.release(held, 0.25)
+            await asyncio.sleep(LOOK)
         return meanwhile, Scope(budget, state_folder() / "budgets").left()
 
     assert World(keys=file).run(main) == (pytest.approx(9.0), pytest.approx(9.75))
@@ -271,14 +330,13 @@ def test_a_model_without_a_price_is_named_once_there_is_a_budget(
     world = World(keys=file, base_url="http://127.0.0.1:1/v1", models=("mine",), budget=own)
 
     async def main(world: World) -> list[int]:
-        follows = asyncio.create_task(world.gateway.follow_keys())
         heard = []
-        for _ in range(2):
+        async with world.gateway.tended():
+            for _ in range(2):
+                await asyncio.sleep(keys.LOOK * 3)
+                heard.append(len(caplog.messages))
+                keys.add(f"team-{len(heard)}", Allowed(budget=Budget(1.0, "day", "team")), file)
             await asyncio.sleep(keys.LOOK * 3)
-            heard.append(len(caplog.messages))
-            keys.add(f"team-{len(heard)}", Allowed(budget=Budget(1.0, "day", "team")), file)
-        await asyncio.sleep(keys.LOOK * 3)
-        follows.cancel()
         return [*heard, len(caplog.messages)]
 
     assert world.run(main) == ([0, 1, 1] if own is None else [1, 1, 1])
