@@ -105,7 +105,6 @@ class BatchWork:
         client: whose run is recorded.
         calls: where rows have their turn.
         models: says which model a name means.
-        caller: whose batch it is.
         files: where its results are left.
         folder: where its run file is.
     """
@@ -118,7 +117,6 @@ class BatchWork:
         client: Client,
         calls: Calls,
         models: Models,
-        caller: Caller,
         files: Files,
         folder: Path,
     ) -> None:
@@ -126,29 +124,40 @@ class BatchWork:
         self._rows = rows
         self._client = client
         self._calls = calls
-        self._caller = caller
         self._files = files
         self._place = folder / f"{batch.id}.flatout"
         self._asked = Asked(models, client.engine)
         model = models.find if batch.lane == "live" else self._asked
         self._row_calls = RowCalls(rows, batch.dialect, model, lambda: batch.expires_at - wall())
 
-    async def ask(self) -> None:
-        """Ask the rows that have no answer yet, until the batch expires. One that is cancelled asks nothing more.
+    async def ask(self, caller: Caller) -> None:
+        """Ask the rows that have no answer yet, until the batch expires.
+
+        Args:
+            caller: whose batch it is.
 
         Raises:
             ConfigError: they cannot be asked in the lane.
             FlatoutError: the provider refuses all of them, or the run file cannot be used.
         """
-        cancelled = self._batch.state == "cancelling"
-        if self._batch.lane == "batch":
-            if not cancelled or await asyncio.to_thread(self._place.exists):
-                await self._patiently(0.0 if cancelled else self._batch.expires_at)
-        elif not cancelled:
-            await self._count(self._live())
+        if self._batch.lane == "live":
+            await self._count(self._live(caller))
+        elif caller.purse is not None:
+            raise ConfigError("the provider's own batches are not held to a key's budget: leave the lane out")
+        else:
+            await self._patiently(self._batch.expires_at)
 
-    def _live(self) -> AsyncGenerator[Result[Any], None]:
-        asker = RowAsker(self._client, self._calls, self._caller, self._batch.dialect)
+    async def ask_no_more(self) -> None:
+        """Cancel what is open in the provider's batches, and collect what they have answered.
+
+        Raises:
+            FlatoutError: the provider refuses that, or the run file cannot be used.
+        """
+        if self._batch.lane == "batch" and await asyncio.to_thread(self._place.exists):
+            await self._patiently(0.0)
+
+    def _live(self, caller: Caller) -> AsyncGenerator[Result[Any], None]:
+        asker = RowAsker(self._client, self._calls, caller, self._batch.dialect)
         asked: Any = iter(self._row_calls)
         return durable_calls(asked, self._place, asker=asker, job=self._job, retry_failed=False)
 
@@ -167,13 +176,11 @@ class BatchWork:
         """Ask the rows in batches of their provider, which are cancelled in the end.
 
         Raises:
-            ConfigError: it has none, or the caller's budget could not be kept.
+            ConfigError: it has none.
         """
         from flatout.lanes.calls import calls_in_lane
         from flatout.lanes.wish import Source, Wish, check_wish
 
-        if self._caller.purse is not None:
-            raise ConfigError("the provider's own batches are not held to a key's budget: leave the lane out")
         client, wish = self._client, Wish("batch")
         check_wish(wish, client.engine, stored=True, models=self._asked.all(self._rows.models))
         return calls_in_lane(

@@ -21,6 +21,7 @@ from msgspec import Struct
 from flatout.errors import ConfigError, FlatoutError, RunLocked
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
+from flatout.tasks.loop import wall
 
 from .batch_input import Fault, Rows, read
 from .batch_lane import lane_of
@@ -175,8 +176,8 @@ class Batches:
         data = await asyncio.to_thread(self._files.path(batch.input).read_bytes)
         rows, faults = await asyncio.to_thread(read, data, batch.endpoint)
         batch.total, batch.faults = len(rows.ids), faults
-        if not batch.lane:
-            budgeted = (await self._caller(batch.owner)).purse is not None
+        if not batch.lane and (owner := await self._owner(batch)) is not None:
+            budgeted = owner.purse is not None
             batch.lane = lane_of(batch.metadata, rows.models, self._models, self._client.engine, budgeted=budgeted)
         if batch.state != "cancelling":
             batch.becomes("failed" if faults else "in_progress")
@@ -185,13 +186,13 @@ class Batches:
 
     async def _answered(self, batch: Batch, rows: Rows) -> None:
         """Ask the rows, and leave the files of their results."""
-        work = await self._work_on(batch, rows)
+        work = self._work_on(batch, rows)
         try:
-            await work.ask()
+            await self._asked(batch, work)
         except RunLocked:
             raise
         except FlatoutError:
-            await work.leave()
+            await self._left(batch, work)
             raise
         ends: State = "cancelled"
         if batch.state != "cancelling":
@@ -200,6 +201,29 @@ class Batches:
         await self._left(batch, work)
         batch.becomes(ends)
         await self._keep(batch)
+
+    async def _asked(self, batch: Batch, work: BatchWork) -> None:
+        try:
+            owner = await self._owner(batch)
+        except ConfigError:
+            await work.ask_no_more()
+            raise
+        await (work.ask_no_more() if owner is None else work.ask(owner))
+
+    async def _owner(self, batch: Batch) -> Caller | None:
+        """The caller whose a batch is. None if nothing more is to be asked for it: it is cancelled, or has expired,
+        maybe while its owner's budget was away.
+
+        Raises:
+            ConfigError: its owner may no longer ask.
+        """
+        if batch.state == "cancelling":
+            return None
+        try:
+            async with asyncio.timeout(batch.expires_at - wall()):
+                return await self._caller(batch.owner)
+        except TimeoutError:
+            return None
 
     async def _left(self, batch: Batch, work: BatchWork) -> None:
         """Leave the files of a batch's results. A full disk is waited for: the results are paid for."""
@@ -212,14 +236,13 @@ class Batches:
             else:
                 return
 
-    async def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
+    def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
         return BatchWork(
             batch,
             rows,
             client=self._client,
             calls=self._calls,
             models=self._models,
-            caller=await self._caller(batch.owner),
             files=self._files,
             folder=self._folder,
         )

@@ -221,6 +221,82 @@ def test_a_batch_waits_for_a_budget_that_is_away_when_the_gateway_starts_again(
     assert caplog.text.count("wait for its budget: nobody is there") == 1
 
 
+@pytest.mark.parametrize("metadata", [LIVE, None])
+def test_a_batch_whose_key_was_removed_leaves_what_it_has(tmp_path: Path, metadata: dict[str, str] | None):
+    """Answers that were paid for would be in no file, and rows that nobody may ask would be run at the provider."""
+    ring = tmp_path / "keys.json"
+    settings = ProviderSettings(rpm=60, latency=0.5, batch=BatchSettings(time=1_000.0, time_p99=1_000.0))
+    made = keys.add("team-a", Allowed(), ring)
+    keys.add("team-b", Allowed(), ring)
+    first = World(settings, keys=ring)
+
+    async def stopped(world: World) -> str:
+        name = str((await begun(world, rows(200), metadata=metadata, x_api_key=made))["id"])
+        await asyncio.sleep(5.0 if metadata else 600.0)
+        return name
+
+    async def started_again(world: World) -> tuple[Any, list[Any]]:
+        await asyncio.sleep(601.0)  # the provider's clock goes on
+        keys.remove("team-a", ring)
+        world.gateway.keyring.look()
+        await world.gateway.batches.open()
+        await asyncio.sleep(300.0)
+        again = keys.add("team-a", Allowed(), ring)  # else nobody may fetch the answers
+        world.gateway.keyring.look()
+        batch = (await world.get(f"/v1/batches/{name}", x_api_key=again)).data
+        return batch, await lines(world, batch["output_file_id"], x_api_key=again)
+
+    name = first.run(stopped)
+    batch, answers = World(settings, keys=ring, provider=first.provider).run(started_again)
+    assert batch["status"] == "failed"
+    assert "no key of team-a" in batch["errors"]["data"][0]["message"]
+    assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+
+
+@pytest.mark.parametrize("state", ["cancelled", "expired"])
+@pytest.mark.parametrize("began", [True, False])
+def test_a_batch_that_waits_for_a_budget_can_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, began: bool
+):
+    """While the budget's server is away, its answers could not be had, neither by a cancellation nor after a day."""
+    monkeypatch.setattr("flatout.serve.batch_work.WINDOW", 300.0)
+    ring, settings = tmp_path / "keys.json", ProviderSettings(latency=5.0)
+    made = keys.add("team-a", Allowed(budget=Budget(10.0, "day", "key team-a")), ring)
+    asks = {"x_api_key": made}
+
+    async def stopped(world: World) -> str:
+        if not began:
+            monkeypatch.setattr(Batches, "_begin", lambda *_: None)
+        name = str((await begun(world, rows(30), **asks))["id"])
+        await asyncio.sleep(12.0)
+        return name
+
+    def away(_: Budget) -> Any:
+        raise ConfigError("nobody is there")
+
+    async def started_again(world: World) -> Any:
+        batches = world.gateway.batches
+        with monkeypatch.context() as patch:
+            patch.setattr("flatout.serve.loans.lender", away)
+            await batches.open()
+            await asyncio.sleep(60.0)
+            if state == "cancelled":
+                await batches._cancel(batches._known[name])
+            await asyncio.sleep(300.0)
+            assert batches._known[name].state == state
+        await asyncio.sleep(AGAIN)
+        batch = (await world.get(f"/v1/batches/{name}", **asks)).data
+        return batch, await lines(world, batch["output_file_id"], **asks)
+
+    with monkeypatch.context() as monkeypatch:
+        name = World(settings, keys=ring, limits=Limits(concurrency=4)).run(stopped)
+    batch, answers = World(settings, keys=ring, limits=Limits(concurrency=4)).run(started_again)
+    assert batch["status"] == state
+    assert len(answers) == batch["request_counts"]["completed"]
+    assert (0 < len(answers) < 30) if began else not answers
+    assert batch["request_counts"]["failed"] == (30 - len(answers) if state == "expired" else 0)
+
+
 def test_a_batch_waits_until_its_results_can_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
