@@ -39,18 +39,28 @@ class Account(Struct, eq=False, gc=False):
     Attributes:
         attempts: how often it was tried.
         reasks: how often the model was asked again because its answer did not fit.
-        cost: US dollars; None if a price or a usage is unknown.
+        known: US dollars known to be spent.
+        unknown: how often an unknown amount was spent, because a price or a usage is unknown.
         waits: seconds by cause; see `flatout.events.WAITS`.
     """
 
     attempts: int = 0
     reasks: int = 0
-    cost: float | None = 0.0
+    known: float = 0.0
+    unknown: int = 0
     waits: dict[str, float] = {}
+
+    @property
+    def cost(self) -> float | None:
+        """US dollars; None if some of it is unknown."""
+        return None if self.unknown else self.known
 
     def spent(self, cost: float | None) -> None:
         """Add US dollars; None for an unknown amount."""
-        self.cost = None if self.cost is None or cost is None else self.cost + cost
+        if cost is None:
+            self.unknown += 1
+        else:
+            self.known += cost
 
     def waited(self, cause: str, seconds: float) -> None:
         """Add to the seconds of a cause."""
@@ -61,7 +71,8 @@ class Account(Struct, eq=False, gc=False):
         """Add the usage of a call that was made on this one's behalf."""
         self.attempts += other.attempts
         self.reasks += other.reasks
-        self.spent(other.cost)
+        self.known += other.known
+        self.unknown += other.unknown
         for cause, seconds in other.waits.items():
             self.waited(cause, seconds)
 

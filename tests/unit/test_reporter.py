@@ -13,7 +13,9 @@ from flatout.values import Reply, Usage
 
 
 def finished(events, *, attempts=1, cost=0.5, **end):
-    journey = Journey(0.0, account=Account(attempts=attempts, cost=cost), attempt=Attempt("openai/gpt-5-mini"))
+    account = Account(attempts=attempts)
+    account.spent(cost)
+    journey = Journey(0.0, account=account, attempt=Attempt("openai/gpt-5-mini"))
     events.emit(CallFinished(at=0.0, call=Call(""), journey=journey, **{"reply": None, "error": None, **end}))
 
 

@@ -100,7 +100,8 @@ def test_accounts_add_up(rows):
     total = Account()
     for attempts, cost, waits in rows:
         part = Account()
-        part.attempts, part.cost = attempts, cost
+        part.attempts = attempts
+        part.spent(cost)
         for cause, seconds in waits.items():
             part.waited(cause, seconds)
         total.add(part)

@@ -136,7 +136,8 @@ class RunContext:
             kept = msgspec.json.decode(
                 await journal.step(JournalStep(name, step_input, go_to_keep, once, again)), type=_StepResult
             )
-            account.attempts, account.cost, account.waits = kept.attempts, kept.cost, kept.waits
+            account.attempts, account.waits = kept.attempts, kept.waits
+            account.known, account.unknown = kept.cost or 0.0, int(kept.cost is None)
             return msgspec.json.decode(kept.value, type=into)
         finally:
             self._journey.account.add(account)

@@ -166,7 +166,7 @@ def _halves(batch: Batch) -> tuple[Batch, Batch]:
 
 def _results(batch: Batch, journey: Journey, vectors: list[Any], error: Exception | None) -> list[Result[array[float]]]:
     """One result per text. The request's cost is divided equally among them."""
-    journey.account.cost = None if journey.cost is None else journey.cost / len(batch.texts)
+    journey.account.known /= len(batch.texts)
     return [
         outcome(index, journey, item=text, output=vector, error=error)
         for index, text, vector in zip(batch.indexes, batch.texts, vectors, strict=True)

@@ -155,6 +155,8 @@ class Calls:
             journey = Journey(began, tells_cost=caller.purse is not None)
         journey.notes = place if journey.notes is None else Both(place, journey.notes)
         try:
+            if caller.purse is not None:
+                await self._load_prices(call.model)
             if caller.purse is None:
                 yield journey
             else:
@@ -163,14 +165,17 @@ class Calls:
         finally:
             _left(place, caller, journey)
 
+    async def _load_prices(self, model: str) -> None:
+        prices = self._engine.stack.prices
+        if not all(map(prices.ready, self._engine.targets_of(model))):
+            await prices.load()
+
     @asynccontextmanager
     async def _paid(self, asking: Asking, place: Place, journey: Journey) -> AsyncIterator[None]:
         """A block for which a call's worst case is reserved from its caller's budget."""
         call, purse, prices = asking.call, place.caller.purse, self._engine.stack.prices
         assert purse is not None, "the caller has a budget"
         targets = self._engine.targets_of(str(call.model))
-        if not all(map(prices.ready, targets)):
-            await prices.load()
         try:
             worst = max(purse.worst_case(target, call, prices) for target in targets)
         except ConfigError:
@@ -183,12 +188,11 @@ class Calls:
         try:
             yield
         finally:
-            cost = journey.account.cost
-            if cost is not None:
-                purse.pay(cost)
-            elif journey.account.attempts:
+            account = journey.account
+            purse.pay(account.known)
+            for _ in range(account.unknown):
                 purse.pay_unknown(worst)
-            money.release(cost)
+            money.release(account.cost)
 
     async def _stream(self, asking: Asking, journey: Journey, answer: Answer) -> CallError | None:
         """Stream an answer. Returns why it failed; None if it did not."""

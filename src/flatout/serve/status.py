@@ -167,9 +167,8 @@ class Status:
             "flatout_gateway_waiting", "gauge", "Calls that wait for their turn.", [("", now["waiting"])]
         )
         for name, key, kind, about in _OF_CALLERS:
-            yield from _metric(
-                name, kind, about, [(f'{{caller="{_safe(c["caller"])}"}}', c[key] or 0) for c in callers]
-            )
+            told = [each for each in callers if each[key] is not None]
+            yield from _metric(name, kind, about, [(f'{{caller="{_safe(c["caller"])}"}}', c[key]) for c in told])
         for name, key, kind, about in _OF_TARGETS:
             yield from _metric(name, kind, about, [(f'{{target="{_safe(t["target"])}"}}', t[key]) for t in targets])
 

@@ -19,6 +19,7 @@ from flatout.serve.listen import Asked, check_reach
 from flatout.serve.loans import AGAIN, LOOK
 from flatout.store.scope import Scope
 from flatout.store.scopes import accounts
+from flatout.testing import Faults, ProviderSettings
 from flatout.values.budget import Budget
 
 from .gateways import CHAT, PATHS, Got, World
@@ -186,6 +187,23 @@ def test_what_is_left_of_a_keys_budget_is_known_before_its_first_call(file: Path
         return (await world.get("/status", x_api_key=made)).data["callers"]
 
     assert [each["left"] for each in World(keys=file).run(main)] == [5.0]
+
+
+def test_a_keys_budget_counts_each_attempt(file: Path):
+    """A key would spend more than its budget: of a call that was retried, one attempt alone would be counted."""
+    made = keys.add("team-a", Allowed(budget=Budget(100.0, "day", "key team-a")), file)
+    world = World(ProviderSettings(faults=Faults(server_error=0.6)), keys=file)
+
+    async def main(world: World) -> None:
+        asks = (world.ask(PATHS["openai"], {**CHAT, "max_tokens": 100}, x_api_key=made) for _ in range(20))
+        await asyncio.gather(*asks)
+
+    world.run(main)
+    (caller,) = world.gateway.callers
+    assert caller.purse is not None
+    own = world.client.purse
+    assert caller.purse.unknown == own.unknown > 20
+    assert caller.purse.spent == pytest.approx(own.spent)
 
 
 def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path):

@@ -192,6 +192,19 @@ def test_what_is_not_there_is_refused_in_the_format_of_its_address():
     assert "type" not in images
 
 
+def test_metrics_leave_out_what_is_unknown():
+    """Somebody would see in a chart that a caller of a model without a price had spent nothing."""
+    world = World(base_url="http://127.0.0.1:1/v1", models=("mine",))
+
+    async def main(world: World) -> str:
+        assert (await world.ask(PATHS["openai"], {**CHAT, "model": "mine"}, x_api_key="k")).status == 200
+        return (await world.get("/metrics", x_api_key="k")).body.decode()
+
+    lines = [line for line in world.run(main).splitlines() if not line.startswith("#")]
+    assert any(line.startswith("flatout_gateway_unpriced_total{") and line.endswith(" 1") for line in lines)
+    assert not any(line.startswith("flatout_gateway_spent_dollars_total{") for line in lines)
+
+
 def test_metrics_are_what_prometheus_reads():
     """Prometheus would drop all of the gateway's figures, for one line that it cannot read."""
     parser = pytest.importorskip("prometheus_client.parser")
