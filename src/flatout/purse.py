@@ -404,6 +404,11 @@ class Purse:
         if await lender.give_back(spare):
             self._shared_left = (self._shared_left or 0.0) + spare
 
+    @property
+    def busy(self) -> bool:
+        """Whether calls hold some of its money, or wait for it."""
+        return self._funds.open > 0 or self._waiting > 0 or self._lending is not None
+
     async def close(self) -> None:
         """Give back what was borrowed and not used."""
         if self._lender is not None:

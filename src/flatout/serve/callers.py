@@ -153,5 +153,8 @@ class Callers:
             if caller.allowed == allowed:  # another call has seen to it meanwhile
                 return
             if allowed.budget != caller.allowed.budget:
+                former = caller.purse
                 caller.purse = None if allowed.budget is None else await self._loans.purse(allowed.budget)
+                if former is not None:
+                    self._loans.dismiss(former)
             caller.allow(allowed)

@@ -57,7 +57,8 @@ class Loans:
 
     def __init__(self, own: Purse) -> None:
         self._own = own
-        self._of_keys: list[Purse] = []  # also those that a key had before: calls may hold some of their money
+        self._of_keys: list[Purse] = []
+        self._former: list[Purse] = []  # those that a key had before, while calls hold some of their money
         self._refused: dict[Budget, tuple[float, str]] = {}  # when a budget could not be used, and why
         self._store: RunFile | None = None
 
@@ -82,6 +83,11 @@ class Loans:
         self._note()
         return purse
 
+    def dismiss(self, purse: Purse) -> None:
+        """A key has another budget now, or none: close its purse once no call needs it."""
+        self._of_keys.remove(purse)
+        self._former.append(purse)
+
     async def keep_in(self, store: RunFile) -> None:
         """Keep the names in a run file, and settle the loans of an earlier process that was killed.
 
@@ -95,15 +101,18 @@ class Loans:
         self._note()
 
     async def tend(self) -> None:
-        """Give back what is not needed.
+        """Give back what is not needed, and close the purses of former budgets that no call needs any more.
 
         Raises:
             ConfigError: a budget cannot be used: the disk is full, say. The others were seen to.
         """
         failed: ConfigError | None = None
-        for purse in (self._own, *self._of_keys):
+        for purse in self._all:
             try:
-                await purse.give_back()
+                if purse in self._former and not purse.busy:
+                    await self._close(purse)
+                else:
+                    await purse.give_back()
             except ConfigError as error:
                 failed = error
         if failed is not None:
@@ -111,12 +120,21 @@ class Loans:
 
     async def close(self) -> None:
         """Give back all that the keys' budgets have lent and nobody has spent. The gateway's client closes its own."""
-        await close_all(*(each.close for each in self._of_keys))
+        await close_all(*(each.close for each in self._all if each is not self._own))
+
+    @property
+    def _all(self) -> tuple[Purse, ...]:
+        return (self._own, *self._of_keys, *self._former)
+
+    async def _close(self, purse: Purse) -> None:
+        await purse.close()
+        self._former.remove(purse)
+        self._note()
 
     def _note(self) -> None:
         """Note the names, before anything is borrowed under them."""
         if self._store is not None:
-            self._store.set_fact(FACT, to_builtins(list(_names((self._own, *self._of_keys)))))
+            self._store.set_fact(FACT, to_builtins(list(_names(self._all))))
 
 
 def _names(purses: Iterable[Purse]) -> Iterator[LoanName]:

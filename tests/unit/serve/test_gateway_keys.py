@@ -227,6 +227,45 @@ def test_a_key_that_gets_another_budget_leaves_no_loan_of_its_old_one(file: Path
     assert [each.lent for each in accounts(state_folder() / "budgets")] == [()]
 
 
+def test_a_former_budget_is_kept_until_its_calls_have_ended(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """The gateway would keep, and name in its run file, a purse for each change of a key; Redis would hear of each."""
+    closed: list[str] = []
+    closes = Scope.close
+
+    async def close(scope: Scope, used: float) -> None:
+        closed.append(str(scope._budget.shared))
+        await closes(scope, used)
+
+    monkeypatch.setattr(Scope, "close", close)
+    budgets = [Budget(10.0, "day", name) for name in ("held", "waited", "idle", "last")]
+
+    async def main(world: World) -> list[int]:
+        purses, told = [], []
+        async with world.gateway.tended():
+            for budget in budgets:
+                purse = (await world.gateway.callers.of("team-a", Allowed(budget=budget))).purse
+                assert purse is not None
+                purses.append(purse)
+                if budget.shared == "held":
+                    held = await purse.reserve("kind", 1.0)
+                if budget.shared == "waited":
+                    first = await purse.reserve("kind", 9.0)
+                    waits = asyncio.ensure_future(purse.reserve("kind", 9.0))
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(LOOK * 1.5)
+            told.append(len(closed))
+            purses[0].release(held, 0.0)
+            await asyncio.sleep(LOOK)
+            told.append(len(closed))
+            purses[1].release(first, 0.0)
+            purses[1].release(await waits, 0.0)
+            await asyncio.sleep(LOOK)
+            return [*told, len(closed)]
+
+    assert World(keys=file).run(main) == [1, 2, 3]
+    assert closed == ["idle", "held", "waited", "last"]
+
+
 def test_calls_that_come_at_once_have_one_budget_and_one_limit(file: Path):
     """Each of a key's first calls would have the whole of its limit, or a budget of its own."""
     allowed = Allowed(budget=Budget(10.0, "day", "team"), rpm=60)
