@@ -7,20 +7,15 @@ is no budget and nobody sees the call's cost. Its bill is kept, and added up whe
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Hashable
 
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lending import Debt, Lender
-from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
-from flatout.prices import Prices
 from flatout.text import figures
-from flatout.values import Call, Target
 from flatout.values.budget import Budget as Allowed
 from flatout.values.budget import Standing
-
-_log = logging.getLogger("flatout")
+from flatout.worst_case import WorstCases
 
 UNKNOWN = 0.15
 """The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
@@ -35,6 +30,7 @@ class Purse:
 
     Attributes:
         budget: the most that may be spent; None for no bound.
+        worst_cases: says what an attempt may cost.
         earlier: the spending of other processes on the runs that this one resumes.
         bills: functions that add an attempt to the sums, for attempts from before the price table was loaded.
         asks: whether each reservation has to be asked for elsewhere; calls then ask before they wait for their turn.
@@ -44,7 +40,6 @@ class Purse:
 
     __slots__ = (
         "_aside",
-        "_assumes",
         "_elsewhere",
         "_funds",
         "_lender",
@@ -58,10 +53,10 @@ class Purse:
         "_turn",
         "_unknown",
         "_waiting",
-        "allow_unknown_price",
         "bills",
         "budget",
         "earlier",
+        "worst_cases",
     )
 
     def __init__(
@@ -72,7 +67,7 @@ class Purse:
         allow_unknown_price: bool = False,
     ) -> None:
         self.budget = Allowed(budget) if isinstance(budget, int | float) else budget
-        self.allow_unknown_price = allow_unknown_price
+        self.worst_cases = WorstCases(allow_unknown_price=allow_unknown_price)
         self.earlier = 0.0
         self.bills: list[Callable[[], object]] = []
         self._lender = lender
@@ -87,7 +82,6 @@ class Purse:
         self._unknown = 0
         self._reckoned = 0.0
         self._runs: set[Hashable] = set()
-        self._assumes = False
         self._turn = asyncio.Lock()
         self._waiting = 0  # calls that wait for their turn, or for money
         self._settled = asyncio.Event()
@@ -278,45 +272,6 @@ class Purse:
         """Give up money that was borrowed."""
         self._funds.amount -= usd
 
-    def worst_case(
-        self,
-        target: Target,
-        call: Call,
-        prices: Prices,
-        longest: int = 0,
-        tokens: int | None = None,
-        cap: int | None = None,
-    ) -> float:
-        """The most US dollars that one attempt may cost. Logs once if that rests on an assumption.
-
-        Args:
-            target: the target.
-            call: the call.
-            prices: the price list.
-            longest: tokens of the longest answer that the target has given.
-            tokens: the most tokens of the call's input, if they are known.
-            cap: the most tokens of an answer without ``max_tokens``, if they are known.
-
-        Raises:
-            ConfigError: the price is not known, so a budget cannot be kept.
-        """
-        output = most_output(call, longest, cap)
-        tokens = most_input(call) if tokens is None else tokens
-        worst = prices.worst_case(target, tokens, output, service_tier=call.service_tier)
-        if worst is None:
-            if self.allow_unknown_price:
-                return 0.0
-            raise ConfigError(_unpriced(target, call, prices))
-        if call.max_tokens is None and worst and not self._assumes and (cap is None or cap > output):
-            self._assumes = True
-            _log.warning(
-                "without max_tokens, the budget assumes that an answer has at most %s tokens, until %s answers have "
-                "shown how long they are; set it with max_tokens (--param max_tokens=…)",
-                f"{output:,}",
-                ENOUGH,
-            )
-        return worst
-
     def take(self, kind: Hashable, worst: float) -> Reservation | None:
         """Reserve an attempt's money without waiting; None if it has to wait. See `reserve`."""
         return None if self._waiting else self._funds.take(self._shapes.of(kind), worst)
@@ -416,13 +371,3 @@ class Purse:
                 await asyncio.wait([self._lending])
             await self._lender.close(self.used())
             self._funds.amount = self._funds.spent + self._funds.reserved
-
-
-def _unpriced(target: Target, call: Call, prices: Prices) -> str:
-    known = prices.worst_case(target, 0, 0) is not None  # then only the tier's price is unknown
-    name = f"{target.name}@{call.service_tier}" if known else target.name
-    return (
-        f"the price of {name} is not known, so a budget cannot be kept: "
-        f'give it in flatout.toml under [prices."{name}"], 0 for a server of your own; '
-        "or leave such calls out of the budget with allow_unknown_price=True (--allow-unknown-price)"
-    )

@@ -247,7 +247,7 @@ class Stack:
         """
         self.limiters.check(target)
         if self.purse.budget is not None:
-            self.purse.worst_case(target, call, self.prices, cap=self._cap(target)(call))
+            self.purse.worst_cases.of(target, call, self.prices, cap=self._cap(target)(call))
 
     async def _way(self, kind: str, codec: Callable[[Target], Codec], call: Call, tier: str | None = None) -> CallNext:
         """What sends the attempts of a call's model: the layers of its target, or a route to several."""

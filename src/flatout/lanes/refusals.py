@@ -75,7 +75,7 @@ def check_model(lane: Wanted, engine: Engine, model: str | None) -> None:
     if lane != "flex" and engine.stack.purse.budget is not None:
         for target in engine.targets_of(model):
             if "batch" in lanes_of(target):
-                engine.stack.purse.worst_case(target, _PRICED, engine.stack.prices)
+                engine.stack.purse.worst_cases.of(target, _PRICED, engine.stack.prices)
     engine.in_lane.add((lane, model))
 
 

@@ -124,7 +124,7 @@ class Budget:
         """What an attempt may cost."""
         tokens = most_input(call)
         cap = self._cap(call) if call.max_tokens is None else None
-        worst = self._purse.worst_case(self._target, call, self._prices, self._longest, tokens, cap)
+        worst = self._purse.worst_cases.of(self._target, call, self._prices, self._longest, tokens, cap)
         size = tokens.bit_length()
         kind = (self._target.name, call.max_tokens, call.output is None, call.reasoning_effort, size)
         return Money(self._purse, kind, worst)

@@ -273,7 +273,7 @@ def check_priced(engine: Engine, parts: Sequence[Part[Any]]) -> None:
     Raises:
         ConfigError: a price is not known, and the user has not said that this is all right.
     """
-    if engine.stack.purse.allow_unknown_price:
+    if engine.stack.purse.worst_cases.allow_unknown_price:
         return
     for target in (target for part in parts for target in part.targets):
         if not engine.stack.prices.is_known(target):

@@ -177,7 +177,7 @@ class Calls:
         assert purse is not None, "the caller has a budget"
         targets = self._engine.targets_of(str(call.model))
         try:
-            worst = max(purse.worst_case(target, call, prices) for target in targets)
+            worst = max(purse.worst_cases.of(target, call, prices) for target in targets)
         except ConfigError:
             name = next((each.name for each in targets if prices.worst_case(each, 0, 0) is None), call.model)
             raise BudgetExceeded(_UNPRICED.format(name=name)) from None

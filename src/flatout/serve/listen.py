@@ -99,7 +99,7 @@ class Gateway:
         own = client.purse
 
         def budgeted() -> bool:
-            return keyring.has_budgets or (own.budget is not None and not own.allow_unknown_price)
+            return keyring.has_budgets or (own.budget is not None and not own.worst_cases.allow_unknown_price)
 
         self.priced = Priced(engine, self.models, budgeted)
         self.status = Status(client, self.gate, self.callers)

@@ -47,11 +47,13 @@ def test_a_known_cap_is_reserved_and_not_warned_of(caplog):
     """Twice too much would be reserved, or a warning would speak of an assumption that nobody makes."""
     prices, purse = Prices(wall=lambda: NOW), Purse(5.0)
     call = Call("x")
-    assert purse.worst_case(CLAUDE, call, prices, cap=4_096) < purse.worst_case(CLAUDE, call, prices, cap=8_192)
+    assert purse.worst_cases.of(CLAUDE, call, prices, cap=4_096) < purse.worst_cases.of(CLAUDE, call, prices, cap=8_192)
     assert not caplog.records
-    assert purse.worst_case(CLAUDE, call, prices, cap=10 * ASSUMED_OUTPUT) == purse.worst_case(CLAUDE, call, prices)
+    assert purse.worst_cases.of(CLAUDE, call, prices, cap=10 * ASSUMED_OUTPUT) == purse.worst_cases.of(
+        CLAUDE, call, prices
+    )
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
-    assert purse.worst_case(CLAUDE, call, prices, longest=9_000, cap=4_096) > purse.worst_case(
+    assert purse.worst_cases.of(CLAUDE, call, prices, longest=9_000, cap=4_096) > purse.worst_cases.of(
         CLAUDE, call, prices, cap=4_096
     )
 

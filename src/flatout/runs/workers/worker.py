@@ -101,7 +101,7 @@ class Worker:
         self._log_to_parent(outset.level)
         client = outset.make_client()
         self._purse.budget = client.purse.budget
-        self._purse.allow_unknown_price = client.purse.allow_unknown_price
+        self._purse.worst_cases = client.purse.worst_cases
         client.purse = self._purse
         self._client, self._window = client, max(self._window, outset.window)
         self._steer(self._changes)
