@@ -6,8 +6,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import astuple
@@ -16,7 +16,7 @@ from .config.file import Config
 from .config.folders import cache_folder
 from .config.settings import Settings
 from .errors import ConfigError, InvalidRequest
-from .events import TARGETS, Events
+from .events import TARGETS, Event, Events
 from .journey import Journey, current_journey, reset_journey, set_journey
 from .layer import CallNext, Transport
 from .prices import Prices
@@ -33,6 +33,7 @@ from .values.place import is_place
 if TYPE_CHECKING:
     from .local import LocalServer
     from .providers.relay import Relayed
+    from .telemetry._log import EventLog
 
 _log = logging.getLogger("flatout")
 
@@ -85,7 +86,6 @@ class Engine:
         self._local: LocalServer | None = None
         self._starting = asyncio.Lock()
         self._warned = False
-        self._flush_log: Callable[[], None] = _nothing
         self._accepted: set[tuple[str, str | None, frozenset[str] | None]] = set()
         self.in_lane: set[tuple[str, str | None]] = set()  # lanes and models that go together: each row asks
         self.stack = Stack(
@@ -127,13 +127,20 @@ class Engine:
 
     def _log_events(self) -> None:
         """Log events, if the loggers are enabled for them: those of calls cost every call a little."""
-        calls = logging.getLogger("flatout").isEnabledFor(logging.INFO)
-        if calls or logging.getLogger(TARGETS).isEnabledFor(logging.WARNING):
-            from .telemetry._log import EventLog
+        if _log.isEnabledFor(logging.INFO):
+            self.events.subscribe(self._event_log.hear)
+        elif logging.getLogger(TARGETS).isEnabledFor(logging.WARNING):
+            self.events.subscribe(self._warn, calls=False)
 
-            log = EventLog(self.stack.limiters.limits)
-            self.events.subscribe(log.hear, calls=calls)
-            self._flush_log = log.flush
+    def _warn(self, event: Event) -> None:
+        self._event_log.hear(event)
+
+    @cached_property
+    def _event_log(self) -> EventLog:
+        """Loaded when it is needed: most programs end without a warning."""
+        from .telemetry._log import EventLog
+
+        return EventLog(self.stack.limiters.limits)
 
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
@@ -244,7 +251,8 @@ class Engine:
         remember = () if self.closed else (partial(asyncio.to_thread, self.stack.limiters.remember),)
         kept = () if self.closed or self.kept is None else self.kept.closing()
         self.closed = True
-        self._flush_log()
+        if "_event_log" in self.__dict__:
+            self._event_log.flush()
         stack = self.stack
         await close_all(
             *remember, *kept, self.transport.close, stack.limiters.close, stack.purse.close, self._stop_local
@@ -306,9 +314,6 @@ class Engine:
                 server = LocalServer()
                 self._local = await server.__aenter__()
         return self._local.endpoint()
-
-
-def _nothing() -> None: ...
 
 
 def parts_of(call: Call) -> frozenset[str]:
