@@ -314,7 +314,12 @@ class Admission:
 
     def _next(self) -> deque[Waiter]:
         """The calls of which the first goes next."""
-        return self.waiting.next(troubled=self.health.troubled and self.health.state == "down")
+        return self.waiting.next(troubled=self._troubled)
+
+    @property
+    def _troubled(self) -> bool:
+        """Whether calls only go to look at the target, or few at a time."""
+        return self.health.troubled and self.health.state == "down"
 
     def drain(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         """Let all calls go that may go now, and set the timer for the next."""
@@ -347,7 +352,7 @@ class Admission:
             if self._till.lacks(head, loop):
                 self._sleep(pacer, math.inf, "budget", now, loop)
                 return
-            self._release(self.waiting.pop(queue), pacer, now, loop)
+            self._release(self.waiting.pop(queue, troubled=self._troubled), pacer, now, loop)
         self._waits.hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: Waiter) -> bool:

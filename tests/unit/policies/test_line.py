@@ -21,7 +21,7 @@ def order(line: Line[Entry], *, troubled: bool = False) -> str:
     """The names of the calls in the order in which they go."""
     names = ""
     while queue := line.next(troubled=troubled):
-        names += line.pop(queue).name
+        names += line.pop(queue, troubled=troubled).name
     return names
 
 
@@ -51,6 +51,15 @@ def test_every_second_look_at_a_target_in_trouble_is_a_new_call():
     for name in "1234":
         line.put_back(Entry(name), float(name))
     assert order(line, troubled=True) == "a1b2cxd34y"
+
+
+def test_the_first_look_at_a_target_in_trouble_is_a_new_call():
+    """A used-up quota would be found out half a second later: the refused call, asked again, tells of itself alone."""
+    line: Line[Entry] = Line(0.2)
+    line.first.extend(map(Entry, "ab"))
+    assert line.pop(line.next()).name == "a"  # sent, and refused
+    line.put_back(Entry("a"), 1.0)
+    assert order(line, troubled=True) == "ba"
 
 
 def test_calls_leave_whether_they_go_or_not():

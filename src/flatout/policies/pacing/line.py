@@ -4,8 +4,9 @@
   had none.
 - Retries that cost an attempt have a queue of their own. While other calls wait, retries are only a share of what is
   sent; otherwise a target that fails half of its calls would be busy with these alone.
-- While the target is in trouble, every second call is a new one. Perhaps it is a dozen calls that fail, and not the
-  target. Then it would seem down for as long as only these look at it.
+- While the target is in trouble, every second call is a new one, from the first on. Perhaps it is a dozen calls that
+  fail, and not the target. Then it would seem down for as long as only these look at it. And only another call tells
+  whether a refusal concerns all.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Line(Generic[EntryT]):
         self.again: deque[EntryT] = deque()
         self._between = (1.0 - retries) / retries  # other calls that go between two retries
         self._others = 0.0  # other calls since the last retry
-        self._new = False  # whether the last call that went was a new one
+        self._new = False  # whether the last call that went was a new one, sent to a target in trouble
 
     def __len__(self) -> int:
         return len(self.back) + len(self.first) + len(self.again)
@@ -79,10 +80,10 @@ class Line(Generic[EntryT]):
             return self.again
         return self.back or self.first
 
-    def pop(self, queue: deque[EntryT]) -> EntryT:
-        """Take the head of a queue: it goes now."""
+    def pop(self, queue: deque[EntryT], *, troubled: bool = False) -> EntryT:
+        """Take the head of a queue: it goes now. ``troubled`` as for `next`."""
         self._others = max(0.0, self._others - self._between) if queue is self.again else self._others + 1.0
-        self._new = queue is self.first
+        self._new = troubled and queue is self.first
         entry = queue.popleft()
         entry.left = True
         return entry
