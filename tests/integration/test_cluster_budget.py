@@ -184,7 +184,7 @@ def test_it_is_shown_and_mended(redis, tmp_path, capsys):
     [
         (["--slaveof", "127.0.0.1", "1"], "can't write against a read only replica"),
         (["--maxmemory", "1"], "maxmemory"),
-        (["--requirepass", "sesame"], "the password is what FLATOUT_REDIS_PASSWORD holds"),
+        (["--requirepass", "sesame"], "wants a password: set FLATOUT_REDIS_PASSWORD"),
     ],
 )
 def test_a_server_that_answers_but_cannot_keep_a_budget_is_refused_at_the_start(tmp_path, options, reason, capsys):

@@ -152,7 +152,7 @@ def test_a_run_ends_at_once_if_the_server_is_not_there(tmp_path, workers, capsys
         (["--slaveof", "127.0.0.1", "1"], "can't write against a read only replica"),
         (["--rename-command", "EVALSHA", ""], "unknown command"),
         (["--maxmemory", "1"], "maxmemory"),
-        (["--requirepass", "sesame"], "the password is what FLATOUT_REDIS_PASSWORD holds"),
+        (["--requirepass", "sesame"], "wants a password: set FLATOUT_REDIS_PASSWORD"),
     ],
 )
 def test_a_server_that_answers_but_cannot_keep_limits_is_refused_at_the_start(tmp_path, options, reason):

@@ -7,10 +7,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import redis
 
 from flatout import Call, Client, ConfigError, Limits
 from flatout.cluster import links
 from flatout.cluster.links import AGAIN, Links
+from flatout.cluster.redis import cannot, reason
 from flatout.values.place import place_of
 from tests.support.scripted_wire import Wire, completion
 
@@ -122,3 +124,28 @@ def test_a_server_that_is_back_is_found_again(server: Server) -> None:
     server.up = False
     assert found.to(HERE) is server
     assert server.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (redis.AuthenticationError("HELLO must be called with the client already authenticated"), "wants a password"),
+        (redis.ResponseError("DB index is out of range"), "has no database"),
+        (redis.exceptions.InvalidResponse('Protocol error, got "H" as reply type byte'), "is no Redis server"),
+        (redis.ResponseError("OOM"), "OOM"),
+    ],
+)
+def test_a_server_that_refuses_was_reached(error: redis.RedisError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody without the password would look for a fault of the network, and not know what to do."""
+    monkeypatch.delenv("FLATOUT_REDIS_PASSWORD", raising=False)
+    assert said in reason(error)
+    assert cannot(error) == "cannot be used"
+    assert cannot(redis.ConnectionError("Connection refused")) == "cannot be reached"
+
+
+def test_a_wrong_password_is_not_asked_for_as_if_it_were_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variable would be set once more to what it holds."""
+    monkeypatch.setenv("FLATOUT_REDIS_PASSWORD", "hunter2")
+    assert reason(redis.AuthenticationError("WRONGPASS")) == (
+        "it refuses the password that FLATOUT_REDIS_PASSWORD holds, or the user's name"
+    )

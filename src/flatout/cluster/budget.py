@@ -24,6 +24,7 @@ from flatout.values.budget import Budget
 from flatout.values.place import Place
 
 from .line import RedisLine
+from .redis import cannot
 
 FORMAT = 1
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
@@ -210,4 +211,5 @@ def _try(line: RedisLine, run: Callable[..., object], place: Place, budget: Budg
         line.remove([trial])
     except OSError as error:
         line.close()
-        raise ConfigError(f"the budget of {budget} cannot be reached, so nothing is sent: {error}") from None
+        why = f"{cannot(error.__cause__ or error)}, so nothing is sent: {error}"
+        raise ConfigError(f"the budget of {budget} {why}") from None

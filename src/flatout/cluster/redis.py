@@ -76,7 +76,7 @@ class RedisLink:
                 took = _tried(server, self._place)
         except (redis.RedisError, ValueError) as error:
             raise ConfigError(
-                f"the limits shared at {self._place} cannot be reached, so nothing is sent: {reason(error)}"
+                f"the limits shared at {self._place} {cannot(error)}, so nothing is sent: {reason(error)}"
             ) from None
         if took > PATIENCE:
             raise ConfigError(
@@ -97,7 +97,7 @@ class RedisLink:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self._place} has something else than shared limits: {error}") from None
         except (redis.RedisError, ValueError) as error:
-            raise ConfigError(f"{self._place} cannot be reached: {reason(error)}") from None
+            raise ConfigError(f"{self._place} {cannot(error)}: {reason(error)}") from None
 
     def keeper(self, target: str) -> RedisKeeper:
         """The keeper of one target's limits."""
@@ -227,13 +227,27 @@ def options(patience: float) -> dict[str, Any]:
     }
 
 
+def cannot(error: BaseException) -> str:
+    """What cannot be done with the server: one that refuses was reached."""
+    import redis
+
+    silent = not isinstance(error, redis.RedisError) or isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    return "cannot be reached" if silent and not isinstance(error, redis.AuthenticationError) else "cannot be used"
+
+
 def reason(error: Exception) -> str:
-    """Why a server does not answer, in a line, as redis says it, and what to do if that does not tell."""
-    from redis.exceptions import AuthenticationError, MovedError
+    """Why a server does not answer or refuses, in a line, and what to do. What needs no more words is as redis says."""
+    from redis.exceptions import AuthenticationError, InvalidResponse, MovedError
 
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     if isinstance(error, AuthenticationError):
-        return f"{said} (the password is what {PASSWORD} holds)"
+        if not os.environ.get(PASSWORD):
+            return f"it wants a password: set {PASSWORD}"
+        return f"it refuses the password that {PASSWORD} holds, or the user's name"
+    if isinstance(error, InvalidResponse):
+        return "what answers there is no Redis server"
     if isinstance(error, MovedError):
         return f"it is a node of a Redis Cluster, and another node has these keys: {error.host}:{error.port}"
+    if said == "DB index is out of range":
+        return "it has no database of the address's number"
     return said
