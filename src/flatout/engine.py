@@ -142,6 +142,14 @@ class Engine:
 
         return EventLog(self.stack.limiters.limits)
 
+    def check_place(self) -> None:
+        """Find out once whether the place is there where the client's limits are shared. Blocks.
+
+        Raises:
+            ConfigError: it is not. No call could be sent.
+        """
+        self.stack.limiters.check_place(self.targets.client_limits.shared)
+
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""
         for name in call.extra or ():

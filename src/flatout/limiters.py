@@ -183,7 +183,10 @@ class Limiters:
         Raises:
             ConfigError: it is not.
         """
-        name = self.shared(target)
+        self.check_place(self.shared(target))
+
+    def check_place(self, name: str | None) -> None:
+        """The same for the name under which limits are shared; None if they are not."""
         if name is not None and is_place(name):
             self._link(name)
 

@@ -154,12 +154,14 @@ class ManyCalls(OneCall):
                 values win. ``model`` is for calls that do not name one, so it cannot be combined with ``models``.
 
         Raises:
-            ConfigError: a parameter is wrong, or belongs elsewhere; nothing was sent.
+            ConfigError: a parameter is wrong, or belongs elsewhere, or the place where limits are shared is not there;
+                nothing was sent.
             RunMismatch: the run file belongs to other calls; the message names the row and what differs.
             StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
         self._engine.bind()
         check_store(store, retry_failed=retry_failed)
+        self._engine.check_place()
         options = options if output is None else {**options, "output": output}
         known: set[int] | None = set() if progress and store is not None else None
         if lane != "live" or within is not None:
@@ -207,6 +209,7 @@ class ManyCalls(OneCall):
         check_names(unknown, frozenset())
         check_store(store, retry_failed=retry_failed)
         check_function(function)
+        self._engine.check_place()
         run = partial(run_function, function, cast("Client", self))
         if store is None:
             done = fan_out(items, run, lambda: self.window)

@@ -126,6 +126,28 @@ def test_a_server_that_is_back_is_found_again(server: Server) -> None:
     assert server.asked == 2
 
 
+async def work(item: str, client: Client) -> None: ...
+
+
+@pytest.mark.parametrize("how", ["gather", "as_completed", "map"])
+def test_many_calls_do_not_begin_without_the_place(server: Server, how: str) -> None:
+    """A thousand results would each hold the error that one line at the start can tell."""
+    assert not server.up
+
+    async def main() -> None:
+        limits = Limits(rpm=60, shared=str(HERE))
+        async with Client("any", base_url="http://any/v1", limits=limits, config={}) as client:
+            if how == "gather":
+                await client.gather(["a question"])
+            elif how == "as_completed":
+                client.as_completed(["a question"])
+            else:
+                client.map(work, ["an item"])
+
+    with pytest.raises(ConfigError, match="it cannot be reached"):
+        asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
