@@ -47,7 +47,8 @@ def ls(
         show_json([_for_scripts(account) for account in found])
         return 0
     if not found:
-        show("No budget is shared: give one as --budget 20/day:team.")
+        where, scope = ("", "team") if place is None else (f" at {clean(place)}", clean(place))
+        show(f"No budget is shared{where}: give one as --budget 20/day:{scope}.")
     for account in found:
         show(_headline(account), fit=True)
         show("\n".join(lay_out(_facts(account))), fit=True)
@@ -78,7 +79,9 @@ def _headline(account: Account) -> str:
 
 
 def _facts(account: Account) -> list[Fact]:
-    lines = [("spent", figures.dollars(account.spent))]
+    known = all(lent.used is not None for lent in account.lent)
+    rest = "" if known else "; what is spent of the sums below is known when their processes end"
+    lines = [("spent", figures.dollars(account.spent) + rest)]
     lines += [("" if place else "lent", _lent(lent)) for place, lent in enumerate(account.lent)]
     if account.until is not None:
         lines.append(("until", time.strftime("%Y-%m-%d %H:%M", time.localtime(account.until))))
@@ -94,7 +97,8 @@ def _lent(lent: Lent) -> str:
         dead = ", which is silent: what it had used, and 2 % of the budget"
     else:
         dead = ", which has died: what is not spent comes back when its run goes on, or its gateway starts"
-    return f"{figures.dollars(lent.usd)} to {who}{since}{dead}"
+    used = "" if lent.used is None else f", {figures.dollars(lent.used)} of it spent or in flight"
+    return f"{figures.dollars(lent.usd)} to {who}{since}{used}{dead}"
 
 
 def _for_scripts(account: Account) -> dict[str, Any]:

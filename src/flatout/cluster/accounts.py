@@ -49,7 +49,7 @@ def mend(place: Place, per: str, spent: float) -> Account:
 
 def _account(place: Place, per: str, clock: float, pot: Pot) -> Account:
     lent = (
-        Lent(loan.worker, loan.held, None, loan.since, not loan.is_silent(clock), place=loan.about)
+        Lent(loan.worker, loan.held, None, loan.since, not loan.is_silent(clock), loan.about, loan.used - loan.settled)
         for loan in pot.loans
         if loan.held
     )

@@ -13,11 +13,13 @@ class Lent(Struct, frozen=True):
 
     Attributes:
         borrower: the name under which it did.
-        usd: how much, in US dollars; what it has spent of that is not known.
+        usd: how much, in US dollars.
         pid: its process id; None if not known, or on another machine.
         since: when it borrowed first; Unix time; None if not known.
         alive: whether it still runs; true where the system cannot tell.
         place: the machine and the process of one that borrows from a server, such as ``host:4711``; else None.
+        used: what it has spent of that, or reserved for calls in flight, as it told last; None if not known until it
+            ends.
     """
 
     borrower: str
@@ -26,6 +28,7 @@ class Lent(Struct, frozen=True):
     since: float | None
     alive: bool
     place: str | None = None
+    used: float | None = None
 
 
 class Account(Struct, frozen=True):

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from flatout.cli import execute, main
+from flatout.cli.budget import _facts
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport
+from flatout.values.accounts import Account, Lent
 
 TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1", "--param", "max_tokens=20"]
 
@@ -78,3 +80,18 @@ def test_a_budget_that_is_none_is_not_set(capsys, wrong, said):
     """A misspelt name would make a budget that nobody uses, and the real one stay as it is."""
     assert main(["budget", "set", *wrong]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_a_worker_has_used_of_its_loan_is_shown():
+    """Money is being spent for an hour, and "spent $0" is all that is to be seen."""
+    told = Lent("a", 0.04, None, None, True, "host:1", 0.02)
+    silent = Lent("b", 0.04, 4711, None, True)
+    one, both = (Account("day", "team", 1.0, 0.0, lent, None) for lent in ((told,), (told, silent)))
+    assert _facts(one) == [("spent", "$0"), ("lent", "$0.0400 to host:1, $0.0200 of it spent or in flight")]
+    assert _facts(both)[0] == ("spent", "$0; what is spent of the sums below is known when their processes end")
+
+
+def test_an_address_of_the_web_is_no_run(capsys):
+    """Somebody would look for a folder "http:"."""
+    assert main(["status", "http://127.0.0.1:7415"]) == 2
+    assert "ask a gateway itself how it stands, with curl http://127.0.0.1:7415/status" in capsys.readouterr().err
