@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flatout.errors import ConfigError
+
 from .programs import refuse
 from .terminal import clean, say
 
@@ -39,7 +41,12 @@ def team_of(run: str) -> Place | None:
     """
     from flatout.values.place import SCHEMES, place_of
 
-    return place_of(run) if run.partition("://")[0] in SCHEMES and "://" in run else None
+    scheme, is_address, _ = run.partition("://")
+    if is_address and scheme in ("http", "https"):
+        raise ConfigError(
+            f"{clean(run)} is no run: ask a gateway itself how it stands, with curl {clean(run.rstrip('/'))}/status"
+        )
+    return place_of(run) if is_address and scheme in SCHEMES else None
 
 
 def find(run: str, *, steered: bool = False) -> Path:
