@@ -142,13 +142,19 @@ class Engine:
 
         return EventLog(self.stack.limiters.limits)
 
+    @property
+    def place(self) -> str | None:
+        """The place where the client's limits are shared; None if they are shared by a name, or not at all."""
+        name = self.targets.client_limits.shared
+        return name if name is not None and is_place(name) else None
+
     def check_place(self) -> None:
-        """Find out once whether the place is there where the client's limits are shared. Blocks.
+        """Find out once whether `place` is there. Blocks.
 
         Raises:
             ConfigError: it is not. No call could be sent.
         """
-        self.stack.limiters.check_place(self.targets.client_limits.shared)
+        self.stack.limiters.check_place(self.place)
 
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
@@ -27,6 +29,7 @@ ItemT = TypeVar("ItemT")
 Many = Iterable[ItemT] | AsyncIterable[ItemT]
 Calls = Many[str | Mapping[str, Any] | Call[OutputT]]
 """Prompts, dicts or Calls: a list, a generator or an async generator."""
+Results = AsyncGenerator[Result[OutputT], None]
 
 
 class ManyCalls(OneCall):
@@ -161,7 +164,6 @@ class ManyCalls(OneCall):
         """
         self._engine.bind()
         check_store(store, retry_failed=retry_failed)
-        self._engine.check_place()
         options = options if output is None else {**options, "output": output}
         known: set[int] | None = set() if progress and store is not None else None
         if lane != "live" or within is not None:
@@ -172,6 +174,7 @@ class ManyCalls(OneCall):
             made, job = self._all(calls, models, samples, options), self._job(models, samples)
             part = getattr(calls, "is_part", False)
             asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known, part=part)
+        asked = self._placed(asked)
         return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
 
     def map(
@@ -209,10 +212,9 @@ class ManyCalls(OneCall):
         check_names(unknown, frozenset())
         check_store(store, retry_failed=retry_failed)
         check_function(function)
-        self._engine.check_place()
         run = partial(run_function, function, cast("Client", self))
         if store is None:
-            done = fan_out(items, run, lambda: self.window)
+            done = self._placed(fan_out(items, run, lambda: self.window))
             return done if not progress else self._followed(done, progress, items)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
@@ -231,7 +233,20 @@ class ManyCalls(OneCall):
             partly=getattr(function, "partly", None),
             known=known,
         )
+        done = self._placed(done)
         return done if not progress else self._followed(done, progress, items, known=known)
+
+    def _placed(self, results: Results[OutputT]) -> Results[OutputT]:
+        """Results that begin once the place was found where limits are shared, if there is one."""
+        return results if self._engine.place is None else self._once_found(results)
+
+    async def _once_found(
+        self, results: AsyncGenerator[Result[OutputT], None]
+    ) -> AsyncGenerator[Result[OutputT], None]:
+        async with aclosing(results):
+            await asyncio.to_thread(self._engine.check_place)
+            async for result in results:
+                yield result
 
     async def run_agent(self, agent: Callable[[ItemT, Client], Awaitable[OutputT]], intent: ItemT) -> OutputT:
         """Run a `flatout.agents.Agent` for one intent; for many, give it to `map`.

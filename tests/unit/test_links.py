@@ -140,9 +140,9 @@ def test_many_calls_do_not_begin_without_the_place(server: Server, how: str) -> 
             if how == "gather":
                 await client.gather(["a question"])
             elif how == "as_completed":
-                client.as_completed(["a question"])
+                await anext(client.as_completed(["a question"]))
             else:
-                client.map(work, ["an item"])
+                await anext(client.map(work, ["an item"]))
 
     with pytest.raises(ConfigError, match="it cannot be reached"):
         asyncio.run(main())
