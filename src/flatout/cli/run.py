@@ -206,7 +206,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         if not quiet:
             say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
     elif outcome.interrupted or outcome.unfinished:
-        say(f"To continue: {_how_to_continue(options, outcome.run_file)}")
+        say(f"To continue{_when(progress)}: {_how_to_continue(options, outcome.run_file)}")
     elif (progress.failed or failed_before) and not quiet:
         if failed_before:
             say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")
@@ -221,6 +221,14 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
     if outcome.under_way:
         return UNDER_WAY
     return 0 if good else FAILED
+
+
+def _when(progress: Progress) -> str:
+    """What must change before a run can go on whose budget is used up: the same command would stop at once."""
+    if progress.budget is None or "BudgetExceeded" not in progress.failures:
+        return ""
+    turns = {"day": ", or when the day ends (UTC)", "month": ", or when the month ends (UTC)"}
+    return f", with a larger --budget{turns.get(progress.budget.per or '', '')}"
 
 
 def _pace(progress: Progress, outcome: RunEnd) -> str:

@@ -10,8 +10,12 @@ import pytest
 
 from flatout.cli import execute, main
 from flatout.cli.budget import _facts
+from flatout.cli.run import _when
+from flatout.progress import Progress
+from flatout.progress._counters import Failure
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values.accounts import Account, Lent
+from flatout.values.budget import Standing
 
 TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1", "--param", "max_tokens=20"]
 
@@ -95,3 +99,14 @@ def test_an_address_of_the_web_is_no_run(capsys):
     """Somebody would look for a folder "http:"."""
     assert main(["status", "http://127.0.0.1:7415"]) == 2
     assert "ask a gateway itself how it stands, with curl http://127.0.0.1:7415/status" in capsys.readouterr().err
+
+
+def test_what_must_change_before_a_run_without_money_goes_on_is_said():
+    """The command that is offered would end at once, for want of money."""
+    standing = Standing("$1 a day (team)", 0.0, 0.0, 0.0, per="day", scope="team")
+    progress = Progress()
+    assert _when(progress) == ""
+    progress.budget, progress.failures["BudgetExceeded"] = standing, Failure(1, "", 1, "")
+    assert _when(progress) == ", with a larger --budget, or when the day ends (UTC)"
+    progress.budget = Standing("$1", 0.0, 0.0, 0.0)
+    assert _when(progress) == ", with a larger --budget"
