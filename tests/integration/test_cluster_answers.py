@@ -55,7 +55,7 @@ def task(url: str, cache: str, rows: int = ROWS) -> subprocess.Popen[bytes]:
 
 
 def asked(questions: list[str], cache: str, wire: Wire | None = None) -> list[str]:
-    """The questions that were not answered from the cache."""
+    """The questions that were not answered from the cache, in alphabetical order: lookups end in any."""
     wire = wire or Wire(lambda prompt: f"answer to {prompt}")
 
     async def ask() -> None:
@@ -64,7 +64,7 @@ def asked(questions: list[str], cache: str, wire: Wire | None = None) -> list[st
                 assert result.text == f"answer to {result.call.prompt}"
 
     asyncio.run(ask())
-    return wire.prompts
+    return sorted(wire.prompts)
 
 
 def test_a_killed_task_that_is_tried_again_pays_only_for_what_was_in_flight(redis):
