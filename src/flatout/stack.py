@@ -149,7 +149,9 @@ class Stack:
         self._route = route
         self._model = model
         self._lanes: dict[tuple[str, str, str, bool], Lane] = {}  # by the kind of request, the target, and the service
-        self._looking: defaultdict[str | None, asyncio.Lock] = defaultdict(asyncio.Lock)  # by where limits are shared
+        self._looking: defaultdict[tuple[str, str], asyncio.Lock] = defaultdict(
+            asyncio.Lock
+        )  # by what limits belong to
         self._transport = transport
         self._sockets: list[Layer] | None = None  # made with the first target's stack, when all files are open
         self._making = threading.Lock()
@@ -272,10 +274,9 @@ class Stack:
     async def _looked_up(self, model: str, call: Call) -> Target:
         """A model's target. Everything stored about it is read first, in a thread, because disks may be slow."""
         target = await self._resolve(model, call)
-        if not self.limiters.knows(target):
-            async with self._looking[self.limiters.shared(target)]:
-                if not self.limiters.knows(target):
-                    await asyncio.to_thread(self._look_up, target)
+        async with self._looking[target.limited]:  # also where it is known by now: first in, first out
+            if not self.limiters.knows(target):
+                await asyncio.to_thread(self._look_up, target)
         return target
 
     def _look_up(self, target: Target) -> None:
