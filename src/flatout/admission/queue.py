@@ -313,7 +313,7 @@ class Admission:
         return waiter
 
     def _next(self) -> deque[Waiter]:
-        """The calls of which the first goes next."""
+        """The group of calls whose first one goes next."""
         return self.waiting.next(troubled=self._troubled)
 
     @property

@@ -194,7 +194,7 @@ def value_of(new: New) -> bytes:
 
 
 def entry_of(key: bytes, value: bytes | None) -> Entry | None:
-    """The answer in a value; None if there is none, or if it is damaged."""
+    """The answer that a value holds. None if the value is missing or damaged."""
     if value is None or value[:_CHECKSUM] != _checksum(key, value[_CHECKSUM:]):
         return None
     try:

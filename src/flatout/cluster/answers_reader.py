@@ -95,7 +95,7 @@ def _named(line: RedisLine, place: Place) -> Iterator[tuple[str, Entry | None]]:
 
 
 def _key(digits: str) -> bytes:
-    """The digest that a name ends with; empty if it is none."""
+    """The digest at the end of a name. Empty if the name does not end with one."""
     try:
         return bytes.fromhex(digits)
     except ValueError:

@@ -46,7 +46,7 @@ class RedisLine:
             pass
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
-        """The values of these names; None where there is none."""
+        """The values of these names, in their order. None for a name without a value."""
         with _told():
             values: list[Any] = self._server.mget(names)
         return values

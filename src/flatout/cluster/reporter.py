@@ -37,7 +37,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Counts(Struct):
-    """What calls came to: see `Sums`. ``ended`` counts requests, of which a call may need several."""
+    """What calls came to; see `Sums`. ``ended`` counts requests: one call may need several."""
 
     answered: int = 0
     failed: int = 0

@@ -83,7 +83,7 @@ class View(Struct, frozen=True):
     took: tuple[float, float] | None = None
 
     def only(self, stretches: Sequence[Stretch]) -> Self:
-        """The view of some stretches; the same view if there are none."""
+        """This view, limited to some stretches. Without any, this view itself."""
         over = rates(stretches)
         return self if over is None else replace(self, stretches=stretches, rates=over)
 

@@ -23,7 +23,7 @@ from msgspec.structs import astuple
 from .leases import Keeper, Worker
 
 KEPT = 90
-"""The last seconds of which the keeper knows what was sent in each."""
+"""Seconds for which the keeper remembers how much was sent in each of them."""
 
 
 class Sums(Struct, array_like=True, frozen=True):

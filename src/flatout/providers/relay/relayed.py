@@ -25,7 +25,7 @@ class Wire(Struct, eq=False):
         at: the target that the program itself has chosen, with its key; None if the call's model names it.
         headers_back: the headers of the streamed answer that has begun; None before.
         refusal: the last answer that reports a failure; None if there was none.
-        error: the failure of which the program was told in its provider's own words; None if there was none.
+        error: the failure that the program was told in its provider's own words. None without such a failure.
         translated: whether the answer that has come, or begun, is another one than its provider wrote.
         doubtful: whether the answer that has come is one that the model might do better: refused, cut off or empty. It
             is the program's all the same.
