@@ -21,12 +21,15 @@ from flatout.testing import run_virtual
 
 pytest.importorskip("textual")
 
+from textual.app import ComposeResult
 from textual.pilot import Pilot
+from textual.widgets import Static
 
 from flatout.look.watch import pages
 from flatout.look.watch.app import Watch
 from flatout.look.watch.first import FirstScreen
 from flatout.look.watch.link import ENOUGH, FIRST, LONGEST, Link
+from flatout.look.watch.terminal import View
 
 ROWS = 300
 NASTY = "\x1b[2J\u202e<script>[bold]"
@@ -326,6 +329,36 @@ def test_a_terminal_that_is_behind_is_waited_for() -> None:
         assert (held, len(asked)) == ([0], 3)
 
     run_virtual(main())
+
+
+def test_what_changed_while_it_was_held_back_is_drawn() -> None:
+    """Over a slow link, the view of a run that stands still would stay black until a key is pressed."""
+
+    class Slow(View):
+        drawn = 0
+
+        def compose(self) -> ComposeResult:
+            yield Static("before")
+
+        def post_display_hook(self) -> None:
+            self.drawn += 1
+
+    async def main() -> None:
+        app = Slow("")
+        async with app.run_test() as pilot:
+            await pilot.pause()
+            app._link.wrote(ENOUGH, lambda: None)
+            app.query_one(Static).update("after")
+            await pilot.pause()
+            before = app.drawn
+            app._link.answered()
+            for _ in range(200):  # not pilot.pause(): it wakes the screen
+                await asyncio.sleep(0.01)
+                if app.drawn > before:
+                    return
+        pytest.fail("it was not drawn")
+
+    asyncio.run(main())
 
 
 def test_a_page_is_read_when_it_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,6 @@ import asyncio
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-from textual.app import App
-from textual.binding import Binding, BindingType
 
 from flatout.errors import FlatoutError
 from flatout.runs.story.node import Node
@@ -17,11 +13,8 @@ from flatout.store import RunNotBegun
 
 from .first import FirstScreen
 from .glance import Glance, Watcher
-from .help import HelpScreen
-from .link import Link, with_link
-
-if TYPE_CHECKING:
-    from textual.driver import Driver
+from .help import KEYS
+from .terminal import View
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -33,7 +26,7 @@ TreeLines = Callable[[Node], Iterable[str]]
 """Writes the tree of a row as lines."""
 
 
-class Watch(App[None]):
+class Watch(View):
     """Shows a run.
 
     Args:
@@ -43,18 +36,10 @@ class Watch(App[None]):
         every: seconds between two looks.
     """
 
-    TITLE = "flatout watch"
-    ENABLE_COMMAND_PALETTE = False
     CSS_PATH = "watch.tcss"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
-    ]
 
     def __init__(self, find: Callable[[], Path], name: str, tree_lines: TreeLines, *, every: float = EVERY) -> None:
-        self._link = Link(self.batch_update)
-        super().__init__(ansi_color=True)  # from the start: without colours it would else be black on black
+        super().__init__(KEYS)
         self._find = find
         self.place = find()
         self.shown_name = name
@@ -63,22 +48,7 @@ class Watch(App[None]):
         self._watcher = Watcher(self.place)
         self._first = FirstScreen(name)
 
-    def get_driver_class(self) -> type[Driver]:
-        """The driver of this system, with a link that knows whether the terminal is behind."""
-        return with_link(super().get_driver_class(), self._link)
-
-    async def action_quit(self) -> None:
-        """Quit, and read no more keys from now on: taking the view down takes a while."""
-        if self._driver is not None:
-            self._driver.disable_input()
-        self.exit()
-
-    def on_cursor_position(self) -> None:
-        """Hear that the terminal has caught up."""
-        self._link.answered()
-
     def on_mount(self) -> None:
-        self.theme = "ansi-dark"  # the terminal's own colours, so that it suits a light one, too
         self.push_screen(self._first)
         self.run_worker(self._look_again_and_again(), name="looks")
         self.run_worker(self._count_again_and_again(), name="counts")
@@ -116,18 +86,3 @@ class Watch(App[None]):
             if self._first.glance is None:
                 return None
             raise
-
-    @property
-    def defect(self) -> Exception | None:
-        """The unexpected error that ended it."""
-        found: Exception | None = self._exception
-        return found
-
-    def _fatal_error(self) -> None:
-        """Leave after an unexpected error. Textual's own report would show local variables, and with them prompts."""
-        self._close_messages_no_wait()
-
-    def action_help(self) -> None:
-        """Show what the keys do, and what the words mean."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())

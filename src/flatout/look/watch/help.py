@@ -11,7 +11,7 @@ from textual.containers import VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Footer, Static
 
-_HELP = """\
+KEYS = """\
 [bold]Everywhere[/bold]
   ?  this help    Esc  back    q, Ctrl-C  quit
   It only reads the run file: quitting does not touch the run.
@@ -64,7 +64,7 @@ class HelpScreen(Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "app.pop_screen", "Back")]
 
-    def __init__(self, text: str = _HELP) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
         self._text = text
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from typing import ClassVar
 
 from rich.text import Text
-from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
 
@@ -17,13 +15,14 @@ from flatout.errors import ConfigError
 from flatout.look.team import NobodyThere, TeamNow
 from flatout.text import figures
 
-from .help import TEAM, HelpScreen
+from .help import TEAM
+from .terminal import View
 
 EVERY = 1.0
 """Seconds between two looks."""
 
 
-class WatchTeam(App[None]):
+class WatchTeam(View):
     """Shows a team.
 
     Args:
@@ -32,19 +31,12 @@ class WatchTeam(App[None]):
         every: seconds between two looks.
     """
 
-    TITLE = "flatout watch"
-    ENABLE_COMMAND_PALETTE = False
     CSS = "Screen { padding: 0 1; } Static { height: auto; } #team { text-wrap: nowrap; }"
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "Help", key_display="?"),
-        Binding("q", "quit", "Quit"),
-        Binding("ctrl+c", "quit", show=False, priority=True),
-    ]
 
     def __init__(
         self, look: Callable[[], TeamNow], lines: Callable[[TeamNow], Sequence[str]], *, every: float = EVERY
     ) -> None:
-        super().__init__(ansi_color=True)  # from the start: without colours it would else be black on black
+        super().__init__(TEAM)
         self._look, self._lines, self._every = look, lines, every
 
     def compose(self) -> ComposeResult:
@@ -54,7 +46,6 @@ class WatchTeam(App[None]):
         yield Footer(compact=True)
 
     def on_mount(self) -> None:
-        self.theme = "ansi-dark"  # the terminal's own colours, so that it suits a light one, too
         self.query_one("#trouble").display = False
         self.run_worker(self._look_again_and_again(), name="looks")
 
@@ -75,21 +66,6 @@ class WatchTeam(App[None]):
                 shown, trouble.display = found, False
                 team.update(_drawn(self._lines(found)))
             await asyncio.sleep(self._every)
-
-    def action_help(self) -> None:
-        """Show what the keys do, and what the words mean."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(TEAM))
-
-    @property
-    def defect(self) -> Exception | None:
-        """The unexpected error that ended it."""
-        found: Exception | None = self._exception
-        return found
-
-    def _fatal_error(self) -> None:
-        """Leave after an unexpected error, without Textual's report of it."""
-        self._close_messages_no_wait()
 
 
 def _of_then(shown: TeamNow | None) -> str:
