@@ -33,6 +33,7 @@ SUPPORT = ROOT / "tests" / "support"
 NODE = ROOT / ".node-sdk"
 FLATOUT = Path(sys.executable).with_name("flatout")
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "Spam or ham?"}]}
+PATIENCE = 60.0  # seconds for an answer: other tests keep the machine busy
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +87,7 @@ def port_of(url: str) -> int:
 
 
 def stats(provider: str) -> dict[str, Any]:
-    told: dict[str, Any] = httpx.get(f"{provider.removesuffix('/v1')}/__stats").json()
+    told: dict[str, Any] = httpx.get(f"{provider.removesuffix('/v1')}/__stats", timeout=PATIENCE).json()
     return told
 
 
@@ -100,7 +101,7 @@ async def until(url: str, count: str, number: int) -> dict[str, Any]:
 
 
 async def status(url: str) -> dict[str, Any]:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=PATIENCE) as http:
         told: dict[str, Any] = (await http.get(f"{url.removesuffix('/v1')}/status")).json()
         return told
 
@@ -140,7 +141,7 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         async with gateway() as url, httpx.AsyncClient() as http:
             drips = [asyncio.ensure_future(drip(url)) for _ in range(60)]
             await asyncio.sleep(0.2)
-            got = await http.post(f"{url}/chat/completions", json=CHAT, timeout=10)
+            got = await http.post(f"{url}/chat/completions", json=CHAT, timeout=PATIENCE)
             return await asyncio.wait_for(asyncio.gather(*drips), 20), got.status_code
 
     lasted, answered = asyncio.run(main())
@@ -161,7 +162,7 @@ def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: str) -> N
         return writer
 
     async def main() -> dict[str, Any]:
-        async with gateway(latency=30.0, first_token=first_token) as url:
+        async with gateway(latency=3_600.0, first_token=first_token) as url:  # no answer ends before they hang up
             writers = await asyncio.gather(*(one(url) for _ in range(1_000)))
             now = await until(url, "calls", 1_000)
             assert now["waiting"] + now["callers"][0]["inside"] == 1_000
@@ -169,7 +170,7 @@ def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: str) -> N
                 writer.close()
             return await until(url, "hung_up", 1_000)
 
-    now = asyncio.run(asyncio.wait_for(main(), 60))
+    now = asyncio.run(asyncio.wait_for(main(), 2 * PATIENCE))
     assert now["waiting"] == now["waiting_bytes"] == now["callers"][0]["inside"] == 0
     assert now["targets"][0]["in_flight"] == now["targets"][0]["waiting"] == 0
 
@@ -248,7 +249,7 @@ def test_what_the_gateway_sends_on_is_judged_to_be_well_behaved(tmp_path: Path) 
         fetch(f"{at}/_llmock/scenario", {"behaviors": [*faults, {"type": "fail", "status": 400}]})
 
         async def main() -> list[int]:
-            async with httpx.AsyncClient(timeout=30) as http:
+            async with httpx.AsyncClient(timeout=PATIENCE) as http:
                 bodies = [{**CHAT, "messages": [{"role": "user", "content": f"Question {n}"}]} for n in range(12)]
                 whole = [http.post(f"{url}/chat/completions", json=body) for body in bodies[:6]]
                 streamed = [http.post(f"{url}/chat/completions", json={**body, "stream": True}) for body in bodies[6:]]
@@ -269,7 +270,7 @@ def test_a_kill_under_load_is_a_pause_for_clients_that_retry() -> None:
     ]
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     port, calls = free_port(), 120
-    with provider(0.4, 3_000) as at, httpx.Client(timeout=20) as http:
+    with provider(0.4, 3_000) as at, httpx.Client(timeout=PATIENCE) as http:
         with command(at, port=port) as (process, url):
             file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
             asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
@@ -308,7 +309,10 @@ def test_what_a_killed_gateway_had_borrowed_goes_back(tmp_path: Path) -> None:
     key = keys.add("team", Allowed(budget=Budget(20.0, "day", "team")), keys.place())
     config = tmp_path / "flatout.toml"
     chat = {**CHAT, "max_tokens": 1_000}
-    with provider(latency=0.05) as at, httpx.Client(timeout=20, headers={"authorization": f"Bearer {key}"}) as http:
+    with (
+        provider(latency=0.05) as at,
+        httpx.Client(timeout=PATIENCE, headers={"authorization": f"Bearer {key}"}) as http,
+    ):
         config.write_text(f'[prices."{at.split("/")[2]}/any"]\ninput = 1.0\noutput = 10.0\n')
         options = ("--config", str(config), "--budget", "30/day:mine")
         with command(at, *options) as (process, url):
@@ -330,8 +334,10 @@ def test_a_batch_survives_a_kill() -> None:
     """Rows that were answered would be paid for twice, or a batch that was accepted would be lost."""
     rows = [{"custom_id": f"{n}", "url": "/v1/chat/completions", "body": {**CHAT, "user": f"{n}"}} for n in range(300)]
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    with provider(latency=0.2, rpm=6_000) as at, httpx.Client(timeout=20) as http:
-        with command(at) as (process, url):
+    port = str(free_port())
+    with httpx.Client(timeout=PATIENCE) as http:
+        # A hundredth of the answers takes a minute: not all rows are answered before the kill, however late it comes.
+        with provider(1.0, 6_000, "--port", port, "--latency-p99", "60") as at, command(at) as (process, url):
             file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
             asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}
             name = http.post(f"{url}/batches", json=asked).json()["id"]
@@ -339,16 +345,16 @@ def test_a_batch_survives_a_kill() -> None:
                 time.sleep(0.05)
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
-        before = stats(at)["answered"]
-        with command(at) as (_, url):
+            before = stats(at)["answered"]
+        with provider(0.2, 6_000, "--port", port) as at, command(at) as (_, url):
             while (batch := http.get(f"{url}/batches/{name}").json())["status"] != "completed":
                 assert batch["status"] in ("validating", "in_progress", "finalizing")
                 time.sleep(0.1)
             lines = http.get(f"{url}/files/{batch['output_file_id']}/content").text.splitlines()
-        after = stats(at)["answered"]
+            after = stats(at)["answered"]
     assert sorted(int(json.loads(line)["custom_id"]) for line in lines) == [*range(300)]
-    assert before < 300
-    assert after <= 300 + 200
+    assert 50 <= before < 300
+    assert before + after <= 300 + 200
 
 
 @pytest.mark.parametrize("cancels", [False, pytest.param(True, marks=pytest.mark.soak)])
@@ -356,7 +362,7 @@ def test_a_batch_at_its_provider_survives_a_kill(cancels: bool) -> None:
     """Its rows would be submitted, and paid for, once more; or a cancelled batch would leave nothing of what it has."""
     rows = [{"custom_id": f"{n}", "url": "/v1/chat/completions", "body": {**CHAT, "user": f"{n}"}} for n in range(300)]
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    with provider(0.05, None, "--batch-time", "20" if cancels else "3") as at, httpx.Client(timeout=20) as http:
+    with provider(0.05, None, "--batch-time", "20" if cancels else "3") as at, httpx.Client(timeout=PATIENCE) as http:
         with command(at) as (process, url):
             file = http.post(f"{url}/files", files={"file": ("rows.jsonl", data)}, data={"purpose": "batch"}).json()
             asked = {"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"}

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .test_gateway import CHAT, asked, gateway, port_of
+from .test_gateway import CHAT, PATIENCE, asked, gateway, port_of
 
 
 @pytest.fixture(autouse=True)
@@ -60,7 +60,7 @@ def test_odd_requests_have_their_answers_and_harm_nobody(sent: bytes, statuses: 
             while len(found := re.findall(rb"HTTP/1\.1 (\d+)", got)) < len(statuses) and not reader.at_eof():
                 got += await reader.read(65_536)
             writer.close()
-            good = await http.post(f"{url}/chat/completions", json=CHAT, timeout=10)
+            good = await http.post(f"{url}/chat/completions", json=CHAT, timeout=PATIENCE)
             return [int(each) for each in found], good.status_code
 
-    assert asyncio.run(asyncio.wait_for(main(), 30)) == (statuses, 200)
+    assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == (statuses, 200)
