@@ -14,6 +14,7 @@ class FakeRunner:
     """Replaces the runner: it does what a test sets, and records its arguments."""
 
     def __init__(self) -> None:
+        self.job = self
         self.progress = Progress()
         self.run_file = Path("out.jsonl.flatout")
         self.options = RunOptions(source="")

@@ -33,7 +33,7 @@ class Before(NamedTuple):
 
         again = ("unsent", "failed") if options.retry_failed else ("unsent",)
         try:
-            with RunReader.open(runner.run_file) as reader:
+            with RunReader.open(runner.job.run_file) as reader:
                 summary = reader.summary()
                 spent = _spent(reader, summary)
                 unfit = spent.cut_off if fail_truncated else 0

@@ -102,17 +102,18 @@ def begin(asked: Asked) -> int:
 
     job, quiet = asked.job, asked.quiet
     runner = runner_of(asked)
-    display = choose(str(runner.run_file), quiet=quiet, plain=asked.plain, answers_on_stdout=job.output in (None, "-"))
+    to_stdout = job.output in (None, "-")
+    display = choose(str(runner.job.run_file), quiet=quiet, plain=asked.plain, answers_on_stdout=to_stdout)
     if not quiet and (what := _patience(job.source)):
         say(f"flatout: {what}")
     with logs.shown(0 if quiet else asked.verbose, once=job.workers > 1):
         runner.prepare()
-        if runner.moved is not None and not quiet:
-            say(f"flatout: the previous run is kept as {runner.moved}")
+        if runner.job.moved is not None and not quiet:
+            say(f"flatout: the previous run is kept as {runner.job.moved}")
         before = Before.of(runner, job, fail_truncated=asked.fail_truncated)
         runner.progress.earlier = before.spent
         if not quiet:
-            say(announcement(runner.progress, job, before, runner.destinations()))
+            say(announcement(runner.progress, job, before, runner.job.destinations()))
         outcome = _executed(runner, job, display)
     if outcome is None:
         return FAILED  # not the code for an unusable job, because calls were sent
@@ -131,7 +132,7 @@ def runner_of(asked: Asked) -> Runner:
     if job.output in (None, "-") and sys.stdout is None:
         raise ConfigError("standard output is closed: name a file for the answers with -o")
     runner = Runner(job, _client_maker(asked.made_with, quiet=asked.quiet), made_with=asked.made_with)
-    if asked.earlier is not None and os.path.realpath(asked.earlier) == os.path.realpath(runner.run_file):
+    if asked.earlier is not None and os.path.realpath(asked.earlier) == os.path.realpath(runner.job.run_file):
         raise ConfigError(f"--reuse {asked.reuse} is this run itself: write the new answers to another file, with -o")
     return runner
 
@@ -247,8 +248,8 @@ def _pace(progress: Progress, outcome: RunEnd) -> str:
 
 
 def _kept(runner: Runner, options: RunOptions) -> str:
-    command = _how_to_continue(options, str(runner.run_file))
-    return f"The answers so far are kept in {runner.run_file}. To continue: {command}"
+    command = _how_to_continue(options, str(runner.job.run_file))
+    return f"The answers so far are kept in {runner.job.run_file}. To continue: {command}"
 
 
 def _how_to_continue(options: RunOptions, run_file: str) -> str:

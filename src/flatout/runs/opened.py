@@ -46,17 +46,24 @@ class Opened:
     Attributes:
         options: see above.
         progress: the counters of the run.
+        recipe: how a row becomes a call.
         run_file: the file that holds the run.
         moved: where ``fresh`` moved the previous run; None if there was none.
-        recipe: how a row becomes a call.
+        state_before: the state that the run file had before this process.
+        output: the file for the answers; None for the terminal or a pipe.
+        claim: what this run reads and writes, which other runs must not.
+        limit: how many rows are asked, variants included; None for all.
+        beyond: rows beyond the limit that earlier commands finished; they stay in the output.
+        again: the states in which rows are asked once more.
+        checked: what was found in the input.
+        pipe: the rows of an input that can be read only once; None if it can be read again.
+        nothing_left: whether all rows are finished.
+        outdated: whether the run file has other columns beside its rows than the input has now.
     """
 
     def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
         self.options = options
         self.progress = Progress()
-        self._make_client = make_client
-        self._output = None if options.output is None or is_stream(options.output) else options.output
-        self.moved: Path | None = None
         variants = Variants(models=options.models, samples=options.samples)
         self.recipe = Recipe(
             prompt=options.prompt,
@@ -68,19 +75,22 @@ class Opened:
             nulls=options.nulls,
         )
         self.run_file = run_file_of(options.source, options.output, options.run_file, self.recipe.describe())
-        self._claim = Claim()
-        self._limit = options.limit and options.limit * variants.count
-        self._beyond = 0  # rows beyond the limit that earlier commands finished; they stay in the output
-        self._again: set[ItemState] = {"unsent", "failed"} if options.retry_failed else {"unsent"}
-        self._nothing_left = False
-        self._outdated = False
+        self.moved: Path | None = None
+        self.state_before: RunState = "interrupted"
+        self.output = None if options.output is None or is_stream(options.output) else options.output
+        self.claim = Claim()
+        self.limit = options.limit and options.limit * variants.count
+        self.beyond = 0
+        self.again: set[ItemState] = {"unsent", "failed"} if options.retry_failed else {"unsent"}
+        self.checked = Findings(None)
+        self.pipe: Arrivals[tuple[int, Row]] | None = None
+        self.nothing_left = False
+        self.outdated = False
+        self._make_client = make_client
         self._client: Client | None = None
         self._input: Input | None = None
-        self._pipe: Arrivals[tuple[int, Row]] | None = None
-        self._checked = Findings(None)
         self._store: RunFile | None = None
         self._is_new = False
-        self._state_before: RunState = "interrupted"  # the state that the run file had before this process
 
     def prepare(self) -> None:
         """Find every error before the first call: options, key, output, every row, the run file.
@@ -96,9 +106,9 @@ class Opened:
             self._check_input(source, client)
         except BaseException:
             if self._store is not None:
-                self._store.mark(self._state_before)
+                self._store.mark(self.state_before)
                 self._store.close_now()
-            self._discard()
+            self.discard()
             raise
 
     def look(self) -> None:
@@ -108,8 +118,8 @@ class Opened:
             ConfigError: as for `prepare`.
         """
         source, _ = self._begin()
-        self._checked = check(source, self.recipe, limit=self._limit, accept=self._accept)
-        self.progress.total = self._checked.rows
+        self.checked = check(source, self.recipe, limit=self.limit, accept=self._accept)
+        self.progress.total = self.checked.rows
 
     def works(self) -> Iterator[Work]:
         """All rows of the input, read once more.
@@ -117,10 +127,9 @@ class Opened:
         Raises:
             ConfigError: the input can be read only once.
         """
-        assert self._input is not None
-        if not self._input.repeatable:
-            raise ConfigError(f"{self._input.name} can be read only once: save it to a file first")
-        return (self._work(index, row) for index, row in self._rows(self._input))
+        if not self.input.repeatable:
+            raise ConfigError(f"{self.input.name} can be read only once: save it to a file first")
+        return (self.work(index, row) for index, row in self.rows())
 
     def finished(self) -> Iterator[Finished]:
         """The rows of the run file that will not be asked again."""
@@ -130,11 +139,11 @@ class Opened:
             return iter(())
         else:
             found = RunReader.open(self.run_file).finished()
-        return (each for each in found if each.state not in self._again)
+        return (each for each in found if each.state not in self.again)
 
     def asks_again(self, state: ItemState) -> bool:
         """Whether a row that ended so is asked once more."""
-        return state in self._again
+        return state in self.again
 
     @property
     def client(self) -> Client:
@@ -143,30 +152,41 @@ class Opened:
         return self._client
 
     @property
+    def input(self) -> Input:
+        """The input, after `prepare` or `look`."""
+        assert self._input is not None
+        return self._input
+
+    @property
     def store(self) -> RunFile:
         """The run file, after `prepare`."""
         assert self._store is not None
         return self._store
 
+    @property
+    def left(self) -> int | None:
+        """How many rows are not over; None if nobody knows how many there are."""
+        total = self.progress.total
+        return None if total is None else max(0, total - self.progress.finished)
+
     def destinations(self) -> list[str]:
         """The models that rows go to unless they name one, each with its host where the name alone does not tell it."""
-        assert self._client is not None
         by_host: dict[str, list[str]] = {}
-        for model in filter(None, self.options.models or [self.options.model or self._client.model or ""]):
-            by_host.setdefault(self._client.host(model), []).append(model)
+        for model in filter(None, self.options.models or [self.options.model or self.client.model or ""]):
+            by_host.setdefault(self.client.host(model), []).append(model)
         return [" and ".join(models) + (f" at {host}" if host else "") for host, models in by_host.items()]
 
     def _begin(self) -> tuple[Input, Client]:
         """Check the options, make the client and open the input."""
         options = self.options
         lane.check_options(options)
-        self._claim = Claim.of(
+        self.claim = Claim.of(
             self.run_file,
             source=where(options.source),
             overwrite=options.overwrite,
             rereads=not options.keep_prompts,
         )
-        check_output(options.output or "-", claim=self._claim)
+        check_output(options.output or "-", claim=self.claim)
         if not options.same_prompt:
             self.recipe.check_varies()
         self._client = self._make_client()
@@ -204,28 +224,28 @@ class Opened:
         if source.repeatable and not options.fresh and self.run_file.exists():
             store = self._open_store()
             keeps = options.keep_prompts
-            verification = Verification(store, str(self.run_file), self.recipe, self._again, rows=keeps)
-        self._checked = check(source, self.recipe, limit=self._limit, accept=self._accept, verify=verification)
-        rows = self._checked.rows
+            verification = Verification(store, str(self.run_file), self.recipe, self.again, rows=keeps)
+        self.checked = check(source, self.recipe, limit=self.limit, accept=self._accept, verify=verification)
+        rows = self.checked.rows
         if verification is not None:
-            verification.conclude(source.name, None if rows == self._limit else rows)
-            self._outdated = verification.outdated
-            self._nothing_left = verification.kept == rows and not verification.outdated
+            verification.conclude(source.name, None if rows == self.limit else rows)
+            self.outdated = verification.outdated
+            self.nothing_left = verification.kept == rows and not verification.outdated
         else:
             # Only now, so that what is refused neither creates a file nor moves one aside.
             lane.check_time(options, client, rows, self.works)
             self._open_new_store(source)
         assert self._store is not None
         lane.check_ledger(options, client, self._store, str(self.run_file))
-        if self._limit is not None:
-            self._beyond = self._store.ended_from(self._limit)
-        self.progress.total = None if rows is None else rows + self._beyond
+        if self.limit is not None:
+            self.beyond = self._store.ended_from(self.limit)
+        self.progress.total = None if rows is None else rows + self.beyond
         self._store.set_total(self.progress.total)
         self._store.set_command(options.to_continue(str(self.run_file)))  # only now: the rows are those of the run
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(WORKERS, options.workers)
-        self._store.set_fact(SOURCE, self._claim.source)
-        self._store.set_fact(OUTPUTS, self._claim.mine)
+        self._store.set_fact(SOURCE, self.claim.source)
+        self._store.set_fact(OUTPUTS, self.claim.mine)
         if options.lane != "auto":  # else it is not chosen yet
             self._store.set_fact(LANE, options.lane)
         self._settle_budget(client, self._store)
@@ -243,8 +263,8 @@ class Opened:
 
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:
-            self._pipe = Arrivals(self._checked_first(self._rows(source)))
-        if self.options.run_file is None and self._output is None:
+            self.pipe = Arrivals(self._checked_first(self.rows()))
+        if self.options.run_file is None and self.output is None:
             prune(time.time())
         store = self._open_store()
         self._is_new = True
@@ -257,7 +277,7 @@ class Opened:
             if options.fresh:
                 lane.check_fresh(reader, str(self.run_file))
             else:
-                self._state_before = reader.info().state
+                self.state_before = reader.info().state
         assert self._client is not None
         server = self._client.servers(self.recipe.variants.models or (self.recipe.model and [self.recipe.model]))
         self._store = RunFile.open(
@@ -271,8 +291,8 @@ class Opened:
         self.moved = moved and self.run_file.with_name(moved.name)  # as the user would write it
         return self._store
 
-    def _discard(self) -> None:
-        """Remove the run file of a pipe that produced nothing. The next run of the pipe uses another file."""
+    def discard(self) -> None:
+        """Remove the run file of a pipe, which produced nothing. The next run of the pipe uses another file."""
         if self.options.passes:
             remove(self.run_file)
 
@@ -281,10 +301,12 @@ class Opened:
         if self._is_new:
             remove(self.run_file)
 
-    def _rows(self, source: Input) -> Iterator[tuple[int, Row]]:
-        return enumerate(islice(source, self._limit))
+    def rows(self) -> Iterator[tuple[int, Row]]:
+        """The input's rows up to the limit, each with its index."""
+        return enumerate(islice(self.input, self.limit))
 
-    def _work(self, index: int, row: Row) -> Work:
+    def work(self, index: int, row: Row) -> Work:
+        """The call of a row."""
         return Work.of(index, row, self.recipe)
 
 

@@ -11,7 +11,6 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
-from flatout.client import Client
 from flatout.durable.records import fingerprint
 from flatout.durable.run import AHEAD_WHOLE, Stored
 from flatout.errors import ConfigError
@@ -19,11 +18,9 @@ from flatout.store import Finished, Item, ItemState
 from flatout.tasks.daemon import DaemonThreads
 from flatout.values import Call
 
-from .input.begun import Input
 from .input.names import is_elsewhere
 from .input.rows import Row
 from .input.verify import Revision, compare
-from .job import RunOptions
 from .opened import Opened
 from .output.export import OwnRow
 from .stops import Stops
@@ -37,16 +34,19 @@ _MOST, _BATCH_SECONDS = 1_000, 0.005
 """The same where rows are read in a thread for each batch of them: how many at most, and for how long."""
 
 
-class Pending(Opened):
-    """A job that is open, and the rows of it that are to be asked.
+class Pending:
+    """The rows of a job that are to be asked.
+
+    Args:
+        job: the job.
 
     Attributes:
         ending: what the run was told of its end.
         collects: whether it keeps what open batches answer, although it was told to stop.
     """
 
-    def __init__(self, options: RunOptions, make_client: Callable[[], Client]) -> None:
-        super().__init__(options, make_client)
+    def __init__(self, job: Opened) -> None:
+        self._job = job
         self.ending = Stops()
         self.collects = False
         self._readings: set[asyncio.Future[Any]] = set()  # what is being read of an input that can be read again
@@ -67,72 +67,70 @@ class Pending(Opened):
         """Whether attempts in flight may take as long as they do, although the run was told to stop."""
         return self.ending.drains
 
-    def _own_rows(self) -> Iterator[OwnRow]:
+    def own_rows(self) -> Iterator[OwnRow]:
         """The input's rows, read once more for a run file that does not hold them."""
-        assert self._input is not None
-        rows = enumerate(self._input) if self._beyond else self._rows(self._input)
-        return own_rows(rows, self.recipe)
+        rows = enumerate(self._job.input) if self._job.beyond else self._job.rows()
+        return own_rows(rows, self._job.recipe)
 
-    async def _pending(self, count: bool = True) -> AsyncGenerator[Work, None]:
+    async def to_ask(self, count: bool = True) -> AsyncGenerator[Work, None]:
         """The rows to ask: those without a result, and those whose failure may be retried.
 
         Args:
             count: count those that have a result; not when they were counted before.
         """
-        assert self._input is not None
-        assert self._store is not None
-        if self._nothing_left:  # do not read a million finished rows once more
-            self.progress.resumed = self.progress.total or 0
-            self.progress.failed_before = await asyncio.to_thread(self._all_failed)
+        job, progress = self._job, self._job.progress
+        if job.nothing_left:  # do not read a million finished rows once more
+            progress.resumed = progress.total or 0
+            progress.failed_before = await asyncio.to_thread(self._all_failed)
             return
-        self.progress.resumed += count * self._beyond
-        name = str(self.run_file)
-        revises = self.options.keep_prompts and (self._outdated or self._pipe) and count
-        revision = Revision(self._store) if revises else None
-        finished = Stored(self._store.finished(rows=revision is not None), AHEAD_WHOLE)
+        progress.resumed += count * job.beyond
+        name = str(job.run_file)
+        revises = job.options.keep_prompts and (job.outdated or job.pipe) and count
+        revision = Revision(job.store) if revises else None
+        finished = Stored(job.store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
-        async for index, row in self._arriving(self._input):
+        async for index, row in self._arriving():
             if self._leaves:
                 return
             if finished.must_read:
                 await finished.read_ahead()
             self._reached = index
             if (known := finished.take(index)) is not None:
-                if self._pipe is not None:
-                    compare(self._store, name, row, self._work(index, row).made, known)
-                if known.state not in self._again:
+                if job.pipe is not None:
+                    compare(job.store, name, row, job.work(index, row).made, known)
+                if known.state not in job.again:
                     if revision is not None:
                         await revision.see(row, known)
-                    self.progress.resumed += count
-                    self.progress.failed_before += count and known.state == "failed"
+                    progress.resumed += count
+                    progress.failed_before += count and known.state == "failed"
                     continue
-            yield self._work(index, row)
+            yield job.work(index, row)
         if self._leaves:
             return
         if revision is not None:
             await revision.write()
-        if self._pipe is not None and not self.stops:
+        if job.pipe is not None and not self.stops:
             await self._count_pipe(index + 1, finished)
 
     def _all_failed(self) -> int:
         """How many rows of the run file have failed, but for those beyond the limit."""
-        limit = math.inf if self._limit is None else self._limit
-        return sum(item.state == "failed" and item.index < limit for item in self.store.failed())
+        limit = math.inf if self._job.limit is None else self._job.limit
+        return sum(item.state == "failed" and item.index < limit for item in self._job.store.failed())
 
     async def _count_pipe(self, rows: int, finished: Stored[Finished]) -> None:
         """Keep how many rows a pipe had, which has ended, and refuse one that has become shorter."""
-        assert self._input is not None
-        self.progress.total = rows + self._beyond
-        self.store.set_total(self.progress.total)
-        if rows != self._limit:
+        job = self._job
+        job.progress.total = rows + job.beyond
+        job.store.set_total(job.progress.total)
+        if rows != job.limit:
             await finished.read_ahead()
-            finished.check_nothing_left(str(self.run_file), rows, f"{self._input.name} has only")
+            finished.check_nothing_left(str(job.run_file), rows, f"{job.input.name} has only")
 
-    async def _some(self, most: int) -> list[Call]:
+    async def some(self, most: int) -> list[Call]:
         """The first calls to ask, which are read again when they are asked."""
         found: list[Call] = []
         reached = self._reached
-        async with aclosing(self._pending(False)) as works:
+        async with aclosing(self.to_ask(False)) as works:
             async for work in works:
                 found.append(work.call)
                 if len(found) >= most:
@@ -140,12 +138,12 @@ class Pending(Opened):
         self._reached = reached
         return found
 
-    async def _arriving(self, source: Input) -> AsyncIterator[tuple[int, Row]]:
-        if self._pipe is not None:
-            async for pair in self._pipe:
+    async def _arriving(self) -> AsyncIterator[tuple[int, Row]]:
+        if self._job.pipe is not None:
+            async for pair in self._job.pipe:
                 yield pair
             return
-        rows = self._rows(source)
+        rows = self._job.rows()
         while not self._leaves and (some := await self.read(partial(_some, rows))):
             for pair in some:
                 yield pair
@@ -155,7 +153,7 @@ class Pending(Opened):
 
         A server that has become silent is not waited for then, and not when the program ends.
         """
-        threads = DaemonThreads() if is_elsewhere(self.options.source) else None
+        threads = DaemonThreads() if is_elsewhere(self._job.options.source) else None
         reading = asyncio.get_running_loop().run_in_executor(threads, some)
         self._readings.add(reading)
         reading.add_done_callback(self._readings.discard)
@@ -168,28 +166,27 @@ class Pending(Opened):
             for reading in self._readings:
                 reading.cancel()  # its callback comes later
 
-    async def _failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
+    async def failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
         """The rows read so far that ended in one of some states, with their results.
 
-        Those that are read from now on are asked by `_pending` if they have ended so in an earlier process.
+        Those that are read from now on are asked by `to_ask` if they have ended so in an earlier process.
         """
-        self._again |= states
+        self._job.again |= states
         found = self._beside_failed(self._reached)
         while (some := await self.read(lambda: list(islice(found, _BATCH)))) and not self.stops:
             for row, item in some:
                 if item is None or item.state not in states:
                     continue
                 with suppress(ConfigError):  # the input has changed since
-                    work = self._work(item.index, row)
+                    work = self._job.work(item.index, row)
                     if fingerprint(work.made) == item.fingerprint:
                         yield work, item
 
     def _beside_failed(self, last: int) -> Iterator[tuple[Row, Item | None]]:
         """The input's rows up to one of them, read once more; beside each that has failed its result."""
-        assert self._input is not None
-        failed = self.store.failed()
+        failed = self._job.store.failed()
         item = next(failed, None)
-        for index, row in self._rows(self._input):
+        for index, row in self._job.rows():
             if item is None or index > last:
                 return
             if index < item.index:

@@ -7,9 +7,10 @@ the run. If the run file belongs to other rows, the runner refuses it before it 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,22 +18,26 @@ from typing import TYPE_CHECKING
 from msgspec import to_builtins
 from msgspec.structs import replace
 
+from flatout.client import Client
 from flatout.control.place import places
 from flatout.control.server import served
 from flatout.errors import ConfigError
-from flatout.progress._counters import COST, PROMPT_CACHE
+from flatout.progress._counters import COST, PROMPT_CACHE, Progress
 from flatout.steering import Change
-from flatout.store import ItemState, RunFile, RunState
+from flatout.store import ItemState, RunState
 from flatout.store.course import Deed, Happening
 from flatout.store.rows import NONE_AGAIN
 from flatout.tasks.closing import close_all
 
 from .alone import Alone, Heard
 from .by_lane import ByLane
+from .client_options import ClientOptions
 from .input.delimited import checked_delimiter
-from .job import AGAIN, BUDGET, REACH, Reach, RunEnd
+from .job import AGAIN, BUDGET, REACH, Reach, RunEnd, RunOptions
+from .opened import Opened
 from .output.claim import OUTPUTS
 from .output.export import export
+from .pending import Pending, ReadT
 from .skips import Skip
 from .steered import SIGNAL, SteeredRun
 from .under_way import GRACE
@@ -42,26 +47,79 @@ if TYPE_CHECKING:
     from .batched import Batched
     from .workers.team import Team
 
+_log = logging.getLogger("flatout")
 
-class Runner(ByLane):
+
+class Runner:
     """Runs one job. Call `prepare` first, then `run`; `stop` may come at any time.
 
-    Its arguments are those of `ByLane`.
+    Args:
+        options: what to run.
+        make_client: makes the client.
+        warn: receives problems beside the run, such as a collector that accepts no data.
+        made_with: what ``make_client`` makes it with, for the clients of several workers.
+
+    Attributes:
+        job: the job.
     """
 
-    _told_again = NONE_AGAIN
+    def __init__(
+        self,
+        options: RunOptions,
+        make_client: Callable[[], Client],
+        warn: Callable[[str], None] = _log.warning,
+        made_with: ClientOptions | None = None,
+    ) -> None:
+        self.job = Opened(options, make_client)
+        self._pending = Pending(self.job)
+        self._warn = warn
+        self._made_with = made_with
+        self._lanes: ByLane | None = None  # None before the job is prepared
+        self._told_again = NONE_AGAIN
+
+    def prepare(self) -> None:
+        """Find every error before the first call; see `Opened.prepare`."""
+        self.job.prepare()
+        self._lanes = ByLane(self.job, self._pending, self._warn, self._made_with)
+
+    @property
+    def progress(self) -> Progress:
+        """The counters."""
+        return self.job.progress
+
+    @property
+    def client(self) -> Client:
+        """The client, after `prepare`."""
+        return self.job.client
+
+    @property
+    def sent(self) -> int:
+        """How many attempts this process has sent, or its workers."""
+        asks = self._asks
+        return asks.sent if asks is not None else 0
+
+    @property
+    def stops(self) -> int:
+        """How often the run was told to stop."""
+        return self._pending.stops
+
+    @property
+    def drains(self) -> bool:
+        """Whether attempts in flight may take as long as they do, although the run was told to stop."""
+        return self._pending.drains
 
     @asynccontextmanager
     async def open_for_sample(self) -> AsyncIterator[None]:
         """A block in which `sample` may be used, instead of `run`. The run will continue from there."""
-        self.progress.started = asyncio.get_running_loop().time()
-        self.store.set_fact(REACH, Reach(os.getpid(), "plan"))
+        job = self.job
+        job.progress.started = asyncio.get_running_loop().time()
+        job.store.set_fact(REACH, Reach(os.getpid(), "plan"))
         try:
             yield
         finally:
-            self._note_prompt_cache(self.store)
-            state: RunState = "interrupted" if self.sent else self._state_before
-            await close_all(partial(self.store.mark, state), self.store.close)
+            self._note_prompt_cache()
+            state: RunState = "interrupted" if self.sent else job.state_before
+            await close_all(partial(job.store.mark, state), job.store.close)
 
     async def sample(self, works: AsyncIterator[Work], heard: Heard) -> None:
         """Ask some rows, and keep their results. This closes the client.
@@ -73,8 +131,12 @@ class Runner(ByLane):
         Raises:
             StoreError: as for `run`.
         """
-        alone = self._asks = Alone(self.client, self.store, self.options, self.progress, self._warn, heard)
-        await alone.ask(works)
+        assert self._lanes is not None
+        await self._lanes.ask_some(works, heard)
+
+    async def read(self, some: Callable[[], list[ReadT]]) -> list[ReadT]:
+        """Read some of the input in a thread; see `Pending.read`."""
+        return await self._pending.read(some)
 
     async def run(self) -> RunEnd:
         """Ask every row that has no answer yet, and write the output.
@@ -82,44 +144,43 @@ class Runner(ByLane):
         Raises:
             StoreError: the run file can no longer be written. It holds everything that was reported.
         """
-        assert self._client is not None
-        assert self._store is not None
-        store = self._store
+        assert self._lanes is not None
+        job, store, progress = self.job, self.job.store, self.job.progress
         loop = asyncio.get_running_loop()
-        self.progress.started, self._taken_up_at = loop.time(), time.time()
-        self._tell_again(set(self._again))
-        steered = SteeredRun(self, str(self.run_file), loop.time)
+        progress.started = loop.time()
+        self._tell_again(set(job.again))
+        steered = SteeredRun(self, str(job.run_file), loop.time)
         try:
             try:
-                async with served(partial(places, self.run_file), steered) as where:
+                async with served(partial(places, job.run_file), steered) as where:
                     store.set_fact(REACH, Reach(os.getpid(), "unheard" if where is None else "steered"))
-                    await self._ask_all(self._client, store)
+                    await self._lanes.ask_all()
                 store.set_fact(REACH, Reach(os.getpid(), "over"))
-                await self._client.purse.look()
+                await job.client.purse.look()
                 self.refresh()
-                store.set_fact(BUDGET, self.progress.budget)
-                store.set_fact(COST, self.progress.whole.cost)
+                store.set_fact(BUDGET, progress.budget)
+                store.set_fact(COST, progress.whole.cost)
                 outcome = await asyncio.to_thread(self._finish)
             finally:
-                state: RunState = "finished" if self._left() == 0 else "interrupted"
-                self._note_prompt_cache(store)
+                state: RunState = "finished" if job.left == 0 else "interrupted"
+                self._note_prompt_cache()
                 await close_all(partial(store.mark, state), store.close)
         except BaseException:
             if not self.sent:
-                await asyncio.to_thread(self._discard)
+                await asyncio.to_thread(job.discard)
             raise
         return outcome
 
-    def _note_prompt_cache(self, store: RunFile) -> None:
+    def _note_prompt_cache(self) -> None:
         """Add what this process took from the providers' prompt caches to what the run file knows of earlier ones."""
         if use := self.progress.prompt_cache:
-            store.set_fact(PROMPT_CACHE, to_builtins(self.progress.earlier.prompt_cache + use))
+            self.job.store.set_fact(PROMPT_CACHE, to_builtins(self.progress.earlier.prompt_cache + use))
 
     def refresh(self) -> None:
         """Bring the live values of `progress` up to date."""
-        if self._asks is not None and self._client is not None:
-            self._asks.refresh()
-            self.progress.budget = self._client.purse.standing()
+        if (asks := self._asks) is not None:
+            asks.refresh()
+            self.progress.budget = self.client.purse.standing()
 
     def stop(self, *, drain: bool = False, by: str = SIGNAL) -> None:
         """Stop the run, and write that down. Call it in the event loop.
@@ -132,16 +193,15 @@ class Runner(ByLane):
                 a first one.
             by: who stops it.
         """
-        self.ending.told(drain=drain)
+        pending, lanes = self._pending, self._lanes
+        pending.ending.told(drain=drain)
         self._note_stop(drain=drain, by=by)
-        self.collects = self.drains and self._batched_now is not None and self._asks is self._batched_now
-        if self._pipe is not None:
-            self._pipe.close()
-        self.leave_input()
-        if self._feed is not None:
-            self._feed.end()
-        if self._asks is not None:
-            self._asks.stop(drain=drain)
+        pending.collects = self.drains and lanes is not None and lanes.batches
+        if self.job.pipe is not None:
+            self.job.pipe.close()
+        pending.leave_input()
+        if lanes is not None:
+            lanes.stop(drain=drain)
 
     def _note_stop(self, *, drain: bool, by: str) -> None:
         now, progress = time.time(), self.progress
@@ -150,7 +210,7 @@ class Runner(ByLane):
         if self._asks is not None:  # else there is no run file yet
             does: Deed = "drain" if drain else "stop"
             told = Happening(at=now, until=progress.ends_by, kind="change", what=does, by=by, does=does)
-            self.store.note_happening(told)
+            self.job.store.note_happening(told)
 
     def steer(self, change: Change, by: str) -> None:
         """Change limits, pause or resume; see `flatout.Client.steer`.
@@ -166,7 +226,7 @@ class Runner(ByLane):
         Raises:
             ConfigError: there is no such row, or the run cannot skip rows.
         """
-        self._checked.find(skip.index, skip.id)
+        self.job.checked.find(skip.index, skip.id)
         under_way = self._asker().skip(skip)
         self.note(f"skip {skip}", skip.by)
         return under_way
@@ -181,62 +241,67 @@ class Runner(ByLane):
             ConfigError: the run cannot ask them again.
         """
         self._asker()
-        if self._feed is None:
+        feed = self._lanes.feed if self._lanes is not None else None
+        if feed is None:
             raise ConfigError("rows that were in batches are asked again by the same command, once the run is over")
-        if self._pipe is not None:
+        if self.job.pipe is not None:
             raise ConfigError("the run's rows come through a pipe, which cannot be read again")
         self.refresh()
         count = self.progress.held + (self.progress.failed if failed else 0)
         if count or failed:
             states: set[ItemState] = {"unsent", "failed"} if failed else {"unsent"}
             self._tell_again(states)
-            self._feed.ask_again(states)
+            feed.ask_again(states)
         return count
 
     def _tell_again(self, states: Set[ItemState]) -> None:
         """Write down which rows are asked again that have ended so until now."""
         told = {state: time.time() for state in states}
         self._told_again = replace(self._told_again, **told)
-        self.store.set_fact(AGAIN, self._told_again)
+        self.job.store.set_fact(AGAIN, self._told_again)
+
+    @property
+    def _asks(self) -> Alone | Team | Batched | None:
+        """Who asks now; None before anybody does."""
+        return None if self._lanes is None else self._lanes.asks
 
     def _asker(self) -> Alone | Team | Batched:
-        if self._asks is None:
+        if (asks := self._asks) is None:
             raise ConfigError("the run has not begun to ask: try again in a moment")
-        return self._asks
+        return asks
 
     def keep_budget(self) -> None:
         """Write down how the budget stands, because it was changed."""
-        self.store.set_fact(BUDGET, self.client.purse.standing())
+        self.job.store.set_fact(BUDGET, self.client.purse.standing())
 
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something."""
-        self.store.note_happening(Happening(at=time.time(), kind="change", what=what, by=by))
+        self.job.store.note_happening(Happening(at=time.time(), kind="change", what=what, by=by))
 
     def _finish(self) -> RunEnd:
-        assert self._input is not None
-        assert self._store is not None
-        left = self._left()
+        job, options, progress = self.job, self.job.options, self.job.progress
+        left = job.left
         interrupted = self.stops > 0 and left != 0
-        waits = left is not None and left > self.progress.held  # rows without money are not waited for
-        under_way = self.progress.batches.open > 0 or (self.options.detach and waits)
-        if not (interrupted or under_way) or self.options.passes:  # rows from a pipe cannot be read again
-            own = self._own_rows if not self.options.keep_prompts and self._pipe is None else None
+        waits = left is not None and left > progress.held  # rows without money are not waited for
+        under_way = progress.batches.open > 0 or (options.detach and waits)
+        if not (interrupted or under_way) or options.passes:  # rows from a pipe cannot be read again
+            own = self._pending.own_rows if not options.keep_prompts and job.pipe is None else None
             export(
-                self.run_file,
-                self.options.output or "-",
-                columns=self._checked.columns if own is not None or self.options.keep_prompts else None,
-                at_least=self.progress.finished,
+                job.run_file,
+                options.output or "-",
+                columns=job.checked.columns if own is not None or options.keep_prompts else None,
+                at_least=progress.finished,
                 own=own,
-                types=self._input.types,
-                delimiter=self.options.delimiter and checked_delimiter(self.options.delimiter),
-                neutralise=self.options.neutralise,
-                claim=replace(self._claim, note=partial(self._store.set_fact_now, OUTPUTS)),
+                types=job.input.types,
+                delimiter=options.delimiter and checked_delimiter(options.delimiter),
+                neutralise=options.neutralise,
+                claim=replace(job.claim, note=partial(job.store.set_fact_now, OUTPUTS)),
             )
         return RunEnd(
             interrupted=interrupted,
             unfinished=left,
-            run_file=str(self.run_file),
-            output=self._output,
-            batches=self.progress.batches.open,
+            run_file=str(job.run_file),
+            output=job.output,
+            batches=progress.batches.open,
             under_way=under_way,
         )

@@ -114,8 +114,7 @@ def test_a_fresh_run_that_stops_early_still_knows_its_output(job: Job) -> None:
     """The command that started over could not be gone on with."""
     job.run()
     runner = job.runner(fresh=True)
-    assert runner._store is not None
-    runner._store.close_now()
+    runner.job.store.close_now()
     assert job.run().unfinished == 0
 
 

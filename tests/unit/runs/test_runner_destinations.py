@@ -19,7 +19,7 @@ def destinations(folder: Path, given: str | None = None, **options: Any) -> list
     job = RunOptions(source=str(folder / "in.jsonl"), output=str(folder / "out.jsonl"), **options)
     runner = Runner(job, lambda: Client(given, config={"endpoints": TABLES}))
     runner.prepare()
-    return runner.destinations()
+    return runner.job.destinations()
 
 
 def test_a_run_says_which_hosts_it_sends_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ async def nothing(runner: Runner, wire: Wire) -> None:
 
 async def facts(runner: Runner) -> Facts:
     """What others see of the run, once its file has what was told to it so far."""
-    await asyncio.to_thread(runner.store.set_fact_now, "seen", True)
-    with RunReader.open(runner.run_file) as reader:
+    await asyncio.to_thread(runner.job.store.set_fact_now, "seen", True)
+    with RunReader.open(runner.job.run_file) as reader:
         return facts_of(reader)
 
 

@@ -45,8 +45,9 @@ class Planner:
 
     def __init__(self, runner: Runner, size: SampleSize, usd: float, *, dry_run: bool, rows: int | None = None) -> None:
         self.progress: Progress = runner.progress
-        self.run_file = runner.run_file
+        self.run_file = runner.job.run_file
         self._runner = runner
+        self._job = runner.job
         self._size = size
         self._usd = usd
         self._dry_run = dry_run
@@ -62,13 +63,13 @@ class Planner:
             ConfigError: an option or a row is wrong, or the input can be read only once.
             StoreError: the run file cannot be used, or belongs to another job.
         """
-        if self._runner.options.source == "-":
+        if self._job.options.source == "-":
             raise ConfigError(
                 "a plan of standard input cannot be run afterwards, because that can be read only once: "
                 "save it to a file first"
             )
         if self._dry_run:
-            self._runner.look()
+            self._job.look()
         else:
             self._runner.prepare()
 
@@ -88,9 +89,9 @@ class Planner:
             ConfigError: there is no row, nothing is left to ask, or a price is not known.
             StoreError: the run file cannot be read or written.
         """
-        client = self._runner.client
+        client = self._job.client
         engine, size = client._engine, self._size
-        each = self._runner.recipe.variants.count
+        each = self._job.recipe.variants.count
         survey: Survey[Work] = Survey(engine, size.calls, each)
         loop = asyncio.get_running_loop()
         if self._dry_run:
@@ -117,17 +118,17 @@ class Planner:
                 outlook = Outlook(engine, survey, size, allowance, later=True, times=self._times(survey))
                 plan = in_lane(await asyncio.to_thread(outlook.plan, loop.time(), finished), *taken)
                 if self._rows is None:  # else the run of these rows would be compared with a larger one
-                    self._runner.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
+                    self._job.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
                 return plan
         finally:
             if not self._holds_something:  # a file would only stand in the way of another job with the same output
-                await asyncio.to_thread(self._runner.discard_new)
+                await asyncio.to_thread(self._job.discard_new)
 
     def _times(self, survey: Survey[Work]) -> float:
         """How many times as many calls the job will have as the input has."""
         if self._rows is None:
             return 1.0
-        rows = survey.calls / self._runner.recipe.variants.count
+        rows = survey.calls / self._job.recipe.variants.count
         if self._rows < rows:
             raise ConfigError(f"--rows {self._rows:,} are fewer than the {rows:,.0f} of the input: leave it out")
         return self._rows / rows
@@ -138,10 +139,10 @@ class Planner:
         Raises:
             ConfigError: rows stand in batches, or the time is too short.
         """
-        runner = self._runner
+        job = self._job
         if not self._dry_run:
-            check_none_in_batches(runner.options, runner.client, runner.store, str(runner.run_file))
-        return await lane_of(runner.options, runner.client, round(survey.calls * self._times(survey)) - survey.finished)
+            check_none_in_batches(job.options, job.client, job.store, str(job.run_file))
+        return await lane_of(job.options, job.client, round(survey.calls * self._times(survey)) - survey.finished)
 
     @property
     def _holds_something(self) -> bool:
@@ -164,8 +165,8 @@ class Planner:
         """The rows of the sample that have no result. The results of the others are heard."""
         unknown = []
         for entry in entries:
-            item = await asyncio.to_thread(self._runner.store.item, entry.index)
-            if item is None or self._runner.asks_again(item.state):
+            item = await asyncio.to_thread(self._job.store.item, entry.index)
+            if item is None or self._job.asks_again(item.state):
                 unknown.append(entry)
             else:
                 allowance.known(result_of(item, entry.row.call))
@@ -186,7 +187,7 @@ class Planner:
 
     async def _given(self) -> AsyncIterator[list[Given[Work]]]:
         """All rows, in lots. They are read in a thread."""
-        works, done = self._runner.works(), self._done()
+        works, done = self._job.works(), self._done()
 
         def lot() -> list[Given[Work]]:
             return [Given(work.index, work.call, work, done(work.index)) for work in islice(works, AT_ONCE)]
@@ -196,5 +197,5 @@ class Planner:
 
     def _done(self) -> Callable[[int], bool]:
         """Whether a row has a result; ask for every row, in order."""
-        finished = Stored(self._runner.finished())
+        finished = Stored(self._job.finished())
         return lambda index: finished.take(index) is not None
