@@ -28,6 +28,7 @@ import pytest
 from flatout.errors import StoreError
 from flatout.store import RunReader
 from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
+from tests.support.warm import Process, Warm
 
 KILLS = int(os.environ.get("FLATOUT_KILLS", "60"))
 SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
@@ -66,27 +67,47 @@ def provider() -> Iterator[Provider]:
     thread.join(10)
 
 
-class Job:
-    """One run file, and the program that works on it."""
+@pytest.fixture(scope="module")
+def warm(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """Where commands are forked from that are killed once they run: what comes before is mostly imports."""
+    job = command(tmp_path_factory.mktemp("learnt") / "job", 0, provider.url, 1)
+    with Warm("tests.support.quick_commands") as warm:
+        warm.learn(*job.program[2:], folder=job.folder)
+        yield warm
 
-    def __init__(self, folder: Path, program: list[str], run_file: str) -> None:
+
+class Job:
+    """One run file, and the program that works on it.
+
+    Args:
+        folder: its own, which is made.
+        program: the interpreter's arguments.
+        run_file: its name in the folder.
+        warm: where the program is forked from when it is not killed early; it is flatout's command then.
+    """
+
+    def __init__(self, folder: Path, program: list[str], run_file: str, warm: Warm | None = None) -> None:
         folder.mkdir()
         self.folder = folder
         self.program = program
         self.run_file = folder / run_file
+        self.warm = warm
         self.kills = 0
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, *, cold: bool = False) -> subprocess.Popen[bytes] | Process:
+        if self.warm is not None and not cold:
+            return self.warm.start(*self.program[2:], folder=self.folder)
         environment = {**os.environ, "FLATOUT_API_KEY": "none"}
-        with (self.folder / "err").open("wb") as err:
+        with (self.folder / "said").open("wb") as said:
             return subprocess.Popen(
-                [sys.executable, *self.program], cwd=self.folder, env=environment, stdout=err, stderr=err
+                [sys.executable, *self.program], cwd=self.folder, env=environment, stdout=said, stderr=said
             )
 
     def kill_once(self, chance: random.Random) -> bool:
         """Start it, let it live for a while, kill it; False when it had ended by itself."""
-        process = self.start()
-        if chance.random() < EARLY:
+        early = chance.random() < EARLY
+        process = self.start(cold=early)
+        if early:
             time.sleep(chance.uniform(0.0, 0.6))
         else:
             before = self.attempts()
@@ -94,9 +115,9 @@ class Job:
                 time.sleep(0.01)
             time.sleep(chance.uniform(0.0, LIFE))
         seen = self.look()
-        process.send_signal(signal.SIGKILL)
-        if process.wait(20) != -signal.SIGKILL:
-            assert process.returncode == 0, (self.folder / "err").read_text()
+        process.kill()
+        if (code := process.wait(20)) != -signal.SIGKILL:
+            assert code == 0, (self.folder / "said").read_text()
             return False
         self.kills += 1
         left = self.look()
@@ -126,8 +147,7 @@ class Job:
             return {}
 
     def finish(self) -> None:
-        process = self.start()
-        assert process.wait(120) == 0, (self.folder / "err").read_text()
+        assert self.start().wait(120) == 0, (self.folder / "said").read_text()
 
     def asked(self, query: str) -> Any:
         with closing(sqlite3.connect(self.run_file)) as connection:
@@ -141,10 +161,10 @@ class Job:
         return int(self.asked("SELECT count(*) FROM attempts WHERE outcome = 'lost'"))
 
 
-def command(folder: Path, number: int, url: str, rows: int) -> Job:
+def command(folder: Path, number: int, url: str, rows: int, warm: Warm | None = None) -> Job:
     program = ["-m", "flatout", "run", "in.jsonl", "-o", "out.jsonl", "-q", "-m", "any", "--base-url", url]
     program += ["--rpm", "600k", "--concurrency", str(IN_FLIGHT), "--workers", str(1 + number % 2)]
-    job = Job(folder, program, "out.jsonl.flatout")
+    job = Job(folder, program, "out.jsonl.flatout", warm)
     with (folder / "in.jsonl").open("w") as file:
         for row in range(rows):
             file.write(json.dumps({"id": row, "prompt": f"job {number} row {row}"}) + "\n")
@@ -183,10 +203,11 @@ def duplicates(provider: Provider) -> int:
     return int(provider.model.stats()["duplicates"])
 
 
-def test_a_killed_command_loses_nothing(tmp_path: Path, provider: Provider) -> None:
+def test_a_killed_command_loses_nothing(tmp_path: Path, provider: Provider, warm: Warm) -> None:
     """An answer that was seen would be gone after a crash, or half of a run would be paid for twice."""
     rows, kills = 1_500, KILLS - KILLS // 10
-    jobs = [command(tmp_path / f"job{n}", n, provider.url, rows) for n in range(max(1, kills // KILLS_PER_FILE))]
+    count = max(1, kills // KILLS_PER_FILE)
+    jobs = [command(tmp_path / f"job{n}", n, provider.url, rows, warm) for n in range(count)]
     before = duplicates(provider)
     kill_all(jobs, kills)
     for number, job in enumerate(jobs):

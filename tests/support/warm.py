@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,6 +54,10 @@ class Process:
             time.sleep(POLL)
         return bool(ended)
 
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self.wait() if self.ends_within(0.0) else None
+
     def wait(self, seconds: float = 60.0) -> int:
         """Wait for its end, and return its exit code."""
         if self.code is None:
@@ -68,7 +73,7 @@ class Process:
 
 
 class Warm:
-    """The process that forks. One thread at a time may use it.
+    """The process that forks.
 
     Args:
         victim: a module whose ``prepare`` is called with what `start` gets as ``given``, in the new process.
@@ -76,6 +81,7 @@ class Warm:
     """
 
     def __init__(self, victim: str, rights: Callable[[], None] | None = None) -> None:
+        self._asking = threading.Lock()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.support.warm", victim],
             stdin=subprocess.PIPE,
@@ -98,9 +104,10 @@ class Warm:
         """Have the process do something, and return its answer."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(order).encode() + b"\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        with self._asking:
+            self._process.stdin.write(json.dumps(order).encode() + b"\n")
+            self._process.stdin.flush()
+            return int(self._process.stdout.readline())
 
     def __enter__(self) -> Self:
         return self
