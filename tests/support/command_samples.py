@@ -116,7 +116,8 @@ def start(
     inherited = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
 
     def begin() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # background jobs inherit it ignored
+        for number in (signal.SIGINT, signal.SIGHUP):  # background jobs and nohup's inherit one ignored
+            signal.signal(number, signal.SIG_DFL)
         if prepare is not None:
             prepare()
 

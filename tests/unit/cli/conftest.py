@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,3 +30,13 @@ def own_process_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("FLATOUT_DEBUG", raising=False)
     monkeypatch.delenv("FLATOUT_PROGRESS_SECONDS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def signals() -> Iterator[None]:
+    """Signals act as in a terminal: whoever starts the tests with nohup, or in the background, has some ignored."""
+    own = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, action) for number, action in own.items()}
+    yield
+    for number, action in before.items():
+        signal.signal(number, action)
