@@ -14,7 +14,7 @@ ROOM = 2 << 30
 """Bytes that must be free there. A run of all tests takes far less, and a small container has 64 MB."""
 
 if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
-    # The tests commit many thousand times, and each commit waits for the disk. A kill -9 leaves the same files in memory.
+    # The tests commit many thousand times, and a commit waits for the disk. A kill -9 leaves the same files in memory.
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 # No deadline: a busy machine would fail what is right.
