@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 from flatout.testing import BatchSettings
-from tests.support.command_samples import check_answers, flatout, provider, questions
+from tests.support.command_samples import check_answers, provider, questions
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--lane", "batch")
 UNDER_WAY = 3

@@ -22,7 +22,6 @@ from tests.support.command_samples import (
     Provider,
     end,
     eventually,
-    flatout,
     is_answer,
     provider,
     questions,
@@ -30,6 +29,7 @@ from tests.support.command_samples import (
     side_by_side,
     start,
 )
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 AT = ("requested_model", "sample")

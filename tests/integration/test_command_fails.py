@@ -18,12 +18,12 @@ from flatout.testing import Faults
 from tests.support.command_samples import (
     PLENTY,
     check_answers,
-    flatout,
     is_answer,
     provider,
     questions,
     rows_of,
 )
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 Fill = Callable[[], object]

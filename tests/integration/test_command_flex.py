@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.support.command_samples import check_answers, end, flatout, provider, questions, start
+from tests.support.command_samples import check_answers, end, provider, questions, start
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "sim/any", "--lane", "flex", "--rpm", "60k")
 

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.support.command_samples import PLENTY, Done, Provider, flatout, is_answer, provider
-from tests.support.quick_commands import quick
+from tests.support.command_samples import PLENTY, Done, Provider, end, is_answer, provider, start
+from tests.support.quick_commands import flatout
 
 ANSWER = [
     *("answer", "error", "finish_reason", "model", "input_tokens", "output_tokens", "cost", "attempts"),
@@ -165,11 +165,10 @@ def written(server: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict[
         output = [] if to == "stdout" else ["-o", f"out.{to}"]
         options = (*case.options, *server.options(), *PLENTY)
         piped = case.content if case.name == "-" else None
-        done = run("run", case.name, *output, *options, folder=folder, stdin=piped)
+        done = flatout("run", case.name, *output, *options, folder=folder, stdin=piped)
         return done, done.out.encode() if to == "stdout" else (folder / f"out.{to}").read_bytes()
 
-    with quick(tmp_path_factory.mktemp("quick")) as run:
-        return {both: convert(both) for both in BOTH}
+    return {both: convert(both) for both in BOTH}
 
 
 @pytest.mark.parametrize(("name", "to"), BOTH)
@@ -219,6 +218,6 @@ def test_python_itself_finds_nothing_to_warn_of(server: Provider, tmp_path: Path
     """A file or a connection that is never closed would go unnoticed."""
     (tmp_path / "in.csv").write_bytes(CASES["CSV"].content)
     options = ("--prompt", "{{ text }}", *server.options(), *PLENTY)
-    done = flatout("run", "in.csv", "-o", "o.jsonl", *options, folder=tmp_path, env={"PYTHONDEVMODE": "1"})
+    done = end(start("run", "in.csv", "-o", "o.jsonl", *options, folder=tmp_path, env={"PYTHONDEVMODE": "1"}))
     assert "Warning" not in done.err, sys.version
     assert done.code == 0

@@ -23,7 +23,6 @@ from tests.support.command_samples import (
     check_answers,
     end,
     eventually,
-    flatout,
     is_answer,
     provider,
     questions,
@@ -31,6 +30,7 @@ from tests.support.command_samples import (
     side_by_side,
     start,
 )
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 SLOWLY = ("--rpm", "12k")  # 200 a second

@@ -14,11 +14,11 @@ from tests.support.command_samples import (
     Provider,
     check_answers,
     end,
-    flatout,
     provider,
     questions,
     start,
 )
+from tests.support.quick_commands import flatout
 
 JOB = ("in.jsonl", "-o", "out.jsonl")
 

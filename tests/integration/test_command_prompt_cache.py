@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from flatout.testing import Faults
-from tests.support.command_samples import PLENTY, flatout, provider, rows_of
+from tests.support.command_samples import PLENTY, provider, rows_of
+from tests.support.quick_commands import flatout
 
 RULES = " ".join(f"Rule {number}: a mail about item {number} goes to team {number % 7}." for number in range(250))
 PRICE = {"input": 1.0, "output": 2.0, "cache_read": 0.1, "cache_write": 1.25}

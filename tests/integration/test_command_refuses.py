@@ -224,14 +224,13 @@ def refusals(server: Provider, tmp_path_factory: pytest.TempPathFactory) -> dict
 
     def refused(case: Case) -> Refusal:
         folder = folder_for(case, places / str(id(case)))
-        (folder / "said").touch()
         before = {path.name for path in folder.rglob("*")}
         options = f"{case.run} {case.options}".split()
         reach = server.options() if case.server and "-m" not in options else []
-        done = run("run", *options, *reach, folder=folder, stdin=case.stdin)
+        done = run("run", *options, *reach, folder=folder, stdin=case.stdin, env={"TMPDIR": str(folder)})
         return Refusal(done, before, {path.name for path in folder.rglob("*")})
 
-    with quick(tmp_path_factory.mktemp("quick"), obey_permissions) as run:
+    with quick(obey_permissions) as run:
         return {name: refused(case) for name, case in CASES.items()}
 
 

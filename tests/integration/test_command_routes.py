@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from tests.support.command_samples import Provider, check_answers, end, flatout, provider, questions, rows_of, start
+from tests.support.command_samples import Provider, check_answers, end, provider, questions, rows_of, start
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "both", "--config", "flatout.toml")
 PRICES = {"a": 1.0, "b": 3.0}

@@ -16,13 +16,13 @@ from tests.support.command_samples import (
     PLENTY,
     check_answers,
     end,
-    flatout,
     obey_permissions,
     provider,
     questions,
     rows_of,
     start,
 )
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", *PLENTY)
 

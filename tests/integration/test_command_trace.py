@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from flatout.testing._faults import Faults
-from tests.support.command_samples import PLENTY, flatout, provider, questions
+from tests.support.command_samples import PLENTY, provider, questions
+from tests.support.quick_commands import flatout
 
 
 def test_a_trace_tells_what_each_attempt_failed_of(tmp_path):

@@ -20,13 +20,13 @@ from tests.support.command_samples import (
     check_answers,
     end,
     eventually,
-    flatout,
     is_answer,
     provider,
     questions,
     rows_of,
     start,
 )
+from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
 TWO, THREE = ("--workers", "2"), ("--workers", "3")

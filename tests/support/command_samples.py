@@ -140,7 +140,11 @@ def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: f
         process.kill()
         out, err = process.communicate()
         raise AssertionError(f"it hangs; standard error so far: {err.decode()}") from None
-    done = Done(process.returncode, (out or b"").decode(), (err or b"").decode())
+    return sound(Done(process.returncode, (out or b"").decode(), (err or b"").decode()))
+
+
+def sound(done: Done) -> Done:
+    """The same, after a check that it shows no traceback."""
     assert "Traceback" not in done.err, done.err
     assert "flatout: unexpected" not in done.err, done.err  # an internal error
     return done
@@ -149,7 +153,10 @@ def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: f
 def flatout(
     *arguments: str, folder: Path, stdin: bytes | None = None, seconds: float = PATIENCE, **options: Any
 ) -> Done:
-    """Run the command to its end, within a number of seconds."""
+    """Run the command to its end, within a number of seconds, in an interpreter of its own.
+
+    `tests.support.quick_commands.flatout` starts at once.
+    """
     given = subprocess.DEVNULL if stdin is None else subprocess.PIPE
     return end(start(*arguments, folder=folder, stdin=given, **options), stdin, seconds)
 

@@ -34,10 +34,10 @@ class Process:
         code: its exit code, or the negative number of the signal that ended it; None before `wait`.
     """
 
-    def __init__(self, warm: Warm, pid: int, folder: Path) -> None:
+    def __init__(self, warm: Warm, pid: int, said: Path) -> None:
         self._warm = warm
         self._ended = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None  # Linux has it
-        self._folder = folder
+        self._said = said
         self.pid = pid
         self.code: int | None = None
 
@@ -69,7 +69,7 @@ class Process:
 
     def said(self) -> str:
         """What it has written to standard output and standard error."""
-        return (self._folder / "said").read_text()
+        return self._said.read_text()
 
 
 class Warm:
@@ -89,14 +89,17 @@ class Warm:
             preexec_fn=rights,
         )
 
-    def start(self, *arguments: str, folder: Path, key: str = "none", given: Any = None) -> Process:
-        """Fork a command that runs in a folder."""
-        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": given}
-        return Process(self, self.ask({"start": order}), folder)
+    def start(
+        self, *arguments: str, folder: Path, key: str = "none", given: Any = None, said: Path | None = None
+    ) -> Process:
+        """Fork a command that runs in a folder. What it says is kept in a file there, if not in ``said``."""
+        said = said or folder / "said"
+        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": given, "said": str(said)}
+        return Process(self, self.ask({"start": order}), said)
 
     def learn(self, *arguments: str, folder: Path, key: str = "none") -> None:
         """Run a command to its end, and import what it has imported."""
-        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": None}
+        order = {"arguments": arguments, "folder": str(folder), "key": key, "given": None, "said": "said"}
         code = os.waitstatus_to_exitcode(self.ask({"learn": order}))
         assert code == 0, (folder / "said").read_text()
 
@@ -156,7 +159,7 @@ def _become(victim: Any, order: Any, report: int | None = None) -> None:
     code = 70
     try:
         os.chdir(order["folder"])
-        said = os.open("said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        said = os.open(order["said"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         nothing = os.open(os.devnull, os.O_RDWR)
         for descriptor, target in ((nothing, 0), (said, 1), (said, 2)):
             os.dup2(descriptor, target)
