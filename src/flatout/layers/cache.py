@@ -19,6 +19,7 @@ import msgspec
 
 from flatout.journey import current_journey
 from flatout.layer import CallNext
+from flatout.tasks.unless import Unless
 from flatout.tasks.waiters import Waiters
 from flatout.values import Call, Reply
 from flatout.values.kept import Kept
@@ -45,6 +46,14 @@ class Answers(Protocol):
 
     def let_go(self, key: bytes, /) -> None:
         """Let other processes ask: there is no answer to keep."""
+        ...
+
+    def asks(self, key: bytes, since: float, needless: Callable[[], object], /) -> None:
+        """Note that the caller asks from now on, until `put` or `let_go`.
+
+        ``needless`` is called if it turns out that there is an answer after all, or that another process asks. `get`
+        then returns the answer, or waits for it.
+        """
         ...
 
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes], /) -> None:
@@ -218,14 +227,7 @@ class Cache:
         """Find or ask the answer, while equal calls wait."""
         kept: Kept | None = None
         try:
-            kept = await self._known(call, key)
-            reply = self.fitting(call, kept) if kept is not None else None
-            if reply is None:
-                current_journey().tells_cost = True  # it is kept with the answer
-                reply = await call_next(call)
-                kept = self._keep(call, key, reply)
-            else:
-                self._hit()
+            reply, kept = await self._found_or_asked(call, call_next, key)
         except asyncio.CancelledError:
             flight.abandoned()
             raise
@@ -243,8 +245,27 @@ class Cache:
                 self._let_go(key)
         return reply
 
+    async def _found_or_asked(self, call: Call, call_next: CallNext, key: bytes) -> tuple[Reply, Kept | None]:
+        """The answer, and what is kept of it.
+
+        A call may wait long for its turn. It gives that up when the answer is found meanwhile, and looks it up again.
+        """
+        journey = current_journey()
+        while True:
+            kept = await self._known(call, key)
+            reply = self.fitting(call, kept) if kept is not None else None
+            if reply is not None:
+                self._hit()
+                return reply, kept
+            journey.tells_cost = True  # it is kept with the answer
+            with Unless(journey.attempt) as unless:
+                if self._answers is not None:
+                    self._answers.asks(key, self._since(), unless.leave)
+                reply = await call_next(call)
+                return reply, self._keep(call, key, reply)
+
     async def _known(self, call: Call, key: bytes, *, claims: bool = True) -> Kept | None:
-        since = -math.inf if self._max_age is None else self._wall() - self._max_age
+        since = self._since()
         if self._answers is not None and (kept := await self._answers.get(key, since, claims=claims)) is not None:
             return kept
         kept = await self._older.get(call) if self._older is not None else None
@@ -253,6 +274,10 @@ class Cache:
         if claims:
             self._let_go(key)
         return kept
+
+    def _since(self) -> float:
+        """Answers from before are not used, in Unix seconds."""
+        return -math.inf if self._max_age is None else self._wall() - self._max_age
 
     def _let_go(self, key: bytes) -> None:
         if self._answers is not None:

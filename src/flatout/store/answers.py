@@ -7,6 +7,10 @@ reason a shelf that fails is left alone, with one warning, and never fails a cal
 A server may be away for a moment only. To ask without it then would pay for what another process asks, or has asked. So
 lookups wait at the beginning of an outage, and only a longer one sends calls without an answer or a claim.
 
+Such calls may wait for their turn long after the server is back, and claims may have ended meanwhile. So all questions
+that are being asked are then looked up again. A call that has not been sent gives up its turn if there is an answer, or
+if another process has the claim.
+
 A question without an answer is claimed by the first process that looks it up, where the shelf has claims. The others
 look again every now and then. They find the answer, or that the claim is free: then its process has ended, or had no
 answer.
@@ -17,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -27,6 +32,9 @@ from flatout.values.kept import Kept
 
 MOST = 500
 """New answers that are written at once."""
+
+LOOKED_UP = 500
+"""Questions that are looked up at once. With more, the event loop would stand still while all their calls go on."""
 
 HELD = 10_000
 """New answers that are held while the shelf is left alone. Those beyond are not kept."""
@@ -97,6 +105,18 @@ class Asked(NamedTuple):
     found: asyncio.Future[Kept | None]
 
 
+class Asking(NamedTuple):
+    """A question that this process asks.
+
+    Attributes:
+        wanted: the question.
+        needless: called if it need not be asked.
+    """
+
+    wanted: Wanted
+    needless: Callable[[], object]
+
+
 class Answers:
     """A cache of answers, for one event loop.
 
@@ -114,8 +134,11 @@ class Answers:
         self._asked: list[Asked] = []
         self._reading = False
         self._waiting: list[Asked] = []  # for another process, or for the end of a hiccup
+        self._asking: dict[bytes, Asking] = {}
+        self._again: deque[bytes] = deque()  # what is asked and is to be looked up again
         self._polling: asyncio.TimerHandle | None = None
         self._holding: asyncio.TimerHandle | None = None
+        self._unheard = False  # whether the claims could not be held last time
         self._new: list[New] = []
         self._writing = False
         self._waits: asyncio.TimerHandle | None = None  # until new answers are written
@@ -146,12 +169,23 @@ class Answers:
         self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found))
         return found
 
+    def asks(self, key: bytes, since: float, needless: Callable[[], object]) -> None:
+        """Note that the caller asks from now on, until `put` or `let_go`.
+
+        ``needless`` is called, in the event loop, if the shelf comes back and has an answer, or another process asks.
+        """
+        self._asking[key] = Asking(Wanted(key, since, True), needless)
+        if self._failing:
+            self._look_again_soon(asyncio.get_running_loop())
+
     def let_go(self, key: bytes) -> None:
         """Give up a question that has no answer to keep. The next process asks it."""
+        self._asking.pop(key, None)
         self._shelf.free(key)
 
     def put(self, key: bytes, kept: Kept, describe: Callable[[], bytes]) -> None:
         """Keep an answer, soon. ``describe`` is called in the cache's thread."""
+        self._asking.pop(key, None)
         loop = asyncio.get_running_loop()
         if self._rests(loop) and (self._rests_until == math.inf or len(self._new) >= HELD):
             self._shelf.free(key)
@@ -176,24 +210,31 @@ class Answers:
     # Looking up
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the thread what was asked since it was given something last."""
-        if self._reading or not self._asked:
+        """Give the thread what is to be looked up, and is not yet: new questions first."""
+        if self._reading or self._closed or not (self._asked or self._again):
             return
-        asked, self._asked = self._asked, []
+        asked, self._asked = self._asked[:LOOKED_UP], self._asked[LOOKED_UP:]
         found = Found()
         if self._rests(loop):
+            self._again.clear()
             self._hand_out(asked, found)
+            loop.call_soon(self._look_up, loop)
             return
+        again: list[Wanted] = []
+        while self._again and len(asked) + len(again) < LOOKED_UP:
+            if (asking := self._asking.get(self._again.popleft())) is not None:
+                again.append(asking.wanted)
         self._reading = True
 
         def done(reading: asyncio.Future[None]) -> None:
             self._reading = False
             self._judge(None if reading.cancelled() else reading.exception(), loop)
             self._hand_out(asked, found)
+            self._spare(again, found)
             self._hold_soon(loop)
             self._look_up(loop)
 
-        wanted = [one.wanted for one in asked]
+        wanted = [*(one.wanted for one in asked), *again]
         loop.run_in_executor(self._thread, self._shelf.look, wanted, found).add_done_callback(done)
 
     def _hand_out(self, asked: Sequence[Asked], found: Found) -> None:
@@ -211,8 +252,23 @@ class Answers:
                 if claims:
                     self._shelf.free(key)  # its caller was cancelled, or may be before the next look
                 self._waiting.append(one)
-        if self._waiting and self._polling is None:
-            self._polling = loop.call_later(self._shelf.poll, self._look_again)
+        self._look_again_soon(loop)
+
+    def _spare(self, again: Sequence[Wanted], found: Found) -> None:
+        """Tell those who ask what need not be asked."""
+        for wanted in again:
+            asking = self._asking.get(wanted.key)
+            if asking is None:
+                self._shelf.free(wanted.key)  # it has been asked meanwhile
+            elif wanted.key in found.elsewhere or wanted.fresh(found.kept.get(wanted.key)) is not None:
+                asking.needless()
+
+    def _look_again_soon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Look again later if somebody waits; and if the shelf is away, as long as it might spare a call."""
+        final = self._rests_until == math.inf
+        if self._polling is None and (self._waiting or (self._asking and self._failing and not final)):
+            soon = loop.time() + self._shelf.poll
+            self._polling = loop.call_at(soon if final else max(soon, self._rests_until), self._look_again)
 
     def _look_again(self) -> None:
         """Look up what other processes were asking, and let those ask that have waited long enough."""
@@ -226,19 +282,33 @@ class Answers:
                 self._asked.append(one)
             else:
                 one.found.set_result(None)
+        if self._asking and self._failing:
+            self._again.append(next(iter(self._asking)))  # if the shelf is back, all the others follow
         self._look_up(loop)
+
+    def _look_all_up_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The shelf is back: look up, and claim, all that is being asked."""
+        self._again = deque(self._asking)
+        loop.call_soon(self._look_up, loop)
 
     def _hold_soon(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._holding is None and math.isfinite(self._shelf.beat) and not self._closed:
             self._holding = loop.call_later(self._shelf.beat, self._hold, loop)
 
     def _hold(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Hold the claims, as long as there are any. If that fails, others may ask the same; no more."""
+        """Hold the claims, as long as there are any. If that fails, others may ask the same."""
 
         def done(holding: asyncio.Future[bool]) -> None:
             self._holding = None
-            if not holding.cancelled() and (holding.exception() is not None or holding.result()):
-                self._hold_soon(loop)
+            if holding.cancelled():
+                return
+            was_unheard, self._unheard = self._unheard, holding.exception() is not None
+            if not (self._unheard or holding.result()):
+                return
+            self._hold_soon(loop)
+            if was_unheard and not self._unheard:
+                self._judge(None, loop)
+                self._look_all_up_again(loop)  # some may have lost their claims, though no lookup failed
 
         loop.run_in_executor(self._thread, self._shelf.hold).add_done_callback(done)
 
@@ -297,10 +367,12 @@ class Answers:
             if failing and math.isfinite(self._rests_until):
                 self._rests_until = -math.inf
                 _log.warning("the cache %s answers again", name)
+                self._look_all_up_again(loop)
             return
         if not failing:
             self._hopes_until = now + self._shelf.hiccup
         self._rests_until = now + (self._shelf.poll if now < self._hopes_until else self._shelf.rest)
+        self._look_again_soon(loop)
         if failing:
             return
         why = self._shelf.reason(error) if isinstance(error, Exception) else repr(error)

@@ -31,6 +31,9 @@ class Memory:
     def put(self, key, kept, describe) -> None:
         self.kept[key] = kept
 
+    def asks(self, key: bytes, since: float, needless) -> None:
+        pass
+
     def let_go(self, key: bytes) -> None:
         pass
 
