@@ -161,7 +161,9 @@ class KeeperBack(Event, frozen=True, kw_only=True):
 
 
 class LimitsDiffer(Event, frozen=True, kw_only=True):
-    """Another worker was given a smaller limit, so ``rate`` units per second of ``limit`` hold for all workers.
+    """Another worker was given a smaller limit, so ``rate`` holds for all workers.
+
+    It is in units of ``limit`` per second; for ``concurrency``, in requests in flight.
 
     Emitted once for each limit.
     """

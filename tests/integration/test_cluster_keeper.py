@@ -48,6 +48,10 @@ CELLS = st.builds(
     AMOUNTS,
     AMOUNTS,
     st.floats(-1_000.0, 1_000.0),
+    st.booleans(),
+)
+SLOTS = st.builds(
+    SlotsAsk, *3 * [st.integers(0, 20).map(float)], st.sampled_from(["concurrency", "slots"]), st.booleans()
 )
 ASKS = st.builds(
     Ask,
@@ -58,7 +62,7 @@ ASKS = st.builds(
     alone=st.sampled_from([False, False, True]),
     leaves=st.sampled_from([False, False, False, True]),
     cells=st.lists(CELLS, max_size=3, unique_by=lambda cell: cell.name).map(tuple),
-    slots=st.lists(st.builds(SlotsAsk, *3 * [st.integers(0, 20).map(float)]), max_size=1).map(tuple),
+    slots=st.lists(SLOTS, max_size=1).map(tuple),
     told=st.lists(st.builds(Told, st.sampled_from(["rpm", "tpm"]), RATES, st.just(60.0)), max_size=2).map(tuple),
     version=st.sampled_from([0.0, 1.0]),
     took=st.sampled_from([0.0, 0.3]),

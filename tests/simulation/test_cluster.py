@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from flatout.look.team import look_at_team
+from flatout.policies.pacing.aimd import START
 from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.unknown.leased import DISORDER
 from flatout.testing import ProviderSettings, run_virtual
@@ -155,17 +156,51 @@ def test_tokens_and_requests_in_flight_are_shared_too(run):
 
 
 def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, caplog):
-    """The most generous worker's limit would be used, and the provider refuse what is above the true one."""
+    """The most generous worker's limits would be used, and the provider refuse what is above the true ones."""
 
     async def course(world):
-        world.start(2, rpm=RPM)
-        world.start(1, rpm=RPM / 2)
+        world.start(2, rpm=RPM, concurrency=80)
+        world.start(1, rpm=RPM / 2, concurrency=50)
         await asyncio.sleep(10.0)
         assert await used(world, 10.0) <= RPM / 120.0
 
     run(World(provider(), 0.002, 100), course)
-    said = "another worker was given a smaller limit, which holds for all: 3,000 requests per minute"
-    assert sum(each.endswith(said) for each in caplog.messages) == 2
+    said = "another worker was given a smaller limit, which holds for all: "
+    for smaller in ("3,000 requests per minute", "50 requests in flight"):
+        assert sum(each.endswith(said + smaller) for each in caplog.messages) == 2
+
+
+def test_workers_without_a_limit_keep_to_that_of_the_others(run, caplog):
+    """A worker that was started without the team's options would run into the limit that the others keep to."""
+    rpm = 1_200
+
+    async def course(world):
+        for limits in ({}, {"rpm": rpm}, {}):  # one comes before the limit is known, and one after
+            world.start(1, **limits)
+            await asyncio.sleep(1.0)
+        at_start = stats(world)["refused"]
+        await asyncio.sleep(3.0)
+        assert await used(world, 10.0) >= 0.97 * USE * rpm / 60.0
+        assert stats(world)["refused"] == at_start
+        assert world.fairness() >= 0.9
+
+    run(World(provider(rpm=rpm), 0.002, 40), course)
+    assert not [each for each in caplog.messages if "another worker" in each]
+
+
+def test_workers_without_a_concurrency_keep_to_that_of_the_others(run):
+    """A server of one's own would get more requests at once than its owner said."""
+
+    async def course(world):
+        world.start(1, concurrency=16)
+        await asyncio.sleep(1.0)
+        world.start(2, adaptive="concurrency")
+        await asyncio.sleep(10.0)
+        assert world.fairness() >= 0.9
+
+    seen = stats(run(World(provider(rpm=None, slots=64), 0.002, 30), course))
+    assert seen["most_in_flight"] <= 16 + 2 * START  # what goes before the keeper's first answer
+    assert seen["answered"] >= 0.8 * 16 * 11.0 / 0.5
 
 
 @pytest.mark.parametrize(

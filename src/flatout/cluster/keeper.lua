@@ -16,11 +16,13 @@ local ACTIVE, SILENT, STEP, QUIET, RETURN = 10, 1, 0.5, 0.5, 0.8
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 local NUMBER, TOOK = 11, 12
-local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_VERSION, K_CELLS, K_WORKERS, K_HEARD = 1, 2, 3, 4, 5, 6, 7, 8
+local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_CLAIMED, K_VERSION, K_CELLS, K_WORKERS = 1, 2, 3, 4, 5, 6, 7, 8
+local K_HEARD = 9
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
 local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8
 local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local S_MOST, S_HELD, S_WANT = 1, 2, 3
+local A_FOLLOWS = 10
+local S_MOST, S_HELD, S_WANT, S_NAME, S_FOLLOWS = 1, 2, 3, 4, 5
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
 
 local gone = {}  -- the names of workers that are no longer counted
@@ -57,18 +59,18 @@ local function met(keeper, ask, known, now)
   if not known then
     known = {ask[WORKER], now, 0, 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
+    keeper[K_CLAIMED] = keeper[K_CLAIMED] + ask[SHARE]
   end
   known[W_SEEN], known[W_NUMBER] = now, ask[NUMBER]
   return known
 end
 
 local function share_of(keeper, ask, worker)
-  local others = 0
+  local most, others = keeper[K_LAST] >= keeper[K_RETURNING] + ACTIVE and 1 or keeper[K_CLAIMED], 0
   for _, each in ipairs(keeper[K_WORKERS]) do
     if each ~= worker then others = others + each[W_SHARE] end
   end
-  local share = min(1 / max(1, #keeper[K_WORKERS]), max(0, 1 - others))
-  if keeper[K_LAST] < keeper[K_RETURNING] + ACTIVE then share = min(share, ask[SHARE]) end
+  local share = min(1 / max(1, #keeper[K_WORKERS]), max(0, most - others))
   worker[W_SHARE] = max(ask[SHARE], share)
   return share
 end
@@ -87,7 +89,7 @@ local function corrected(keeper, ask, worker, now)
     cell = {ask[A_NAME], now + ask[A_BURST], ask[A_RATE], now, 0, ''}
     table.insert(keeper[K_CELLS], cell)
   end
-  if ask[A_RATE] <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ask[A_KEEPS] then
+  if not ask[A_FOLLOWS] and (ask[A_RATE] <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ask[A_KEEPS]) then
     cell[C_LOWEST], cell[C_LOWEST_AT] = ask[A_RATE], now
   end
   cell[C_TAT] = cell[C_TAT] - ask[A_SETTLED] / cell[C_LOWEST]
@@ -139,13 +141,13 @@ local function leases_of(keeper, ask, worker, now)
   return granted
 end
 
-local function most_of(keeper, most, now)
-  local cell = named(keeper[K_CELLS], 'in_flight')
+local function lowest_of(keeper, slots, now)
+  local cell, most = named(keeper[K_CELLS], slots[S_NAME]), slots[S_MOST]
   if not cell then
-    cell = {'in_flight', 0, most, now, 0, ''}
+    cell = {slots[S_NAME], 0, most, now, 0, ''}
     table.insert(keeper[K_CELLS], cell)
   end
-  if most <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ACTIVE then
+  if not slots[S_FOLLOWS] and (most <= cell[C_LOWEST] or now - cell[C_LOWEST_AT] >= ACTIVE) then
     cell[C_LOWEST], cell[C_LOWEST_AT] = most, now
   end
   return cell[C_LOWEST]
@@ -167,7 +169,7 @@ local function slots_of(keeper, ask, worker, now)
   worker[W_SLOTS], worker[W_WANT] = 0, 0
   local allowed = 0
   for _, slots in ipairs(ask[SLOTS]) do
-    local most = most_of(keeper, slots[S_MOST], now)
+    local most = lowest_of(keeper, slots, now)
     allowed = min(slots[S_WANT], max(0, most - others))
     local part = floor(most / using)
     if hungry and slots[S_HELD] > 0 then
@@ -179,6 +181,16 @@ local function slots_of(keeper, ask, worker, now)
     worker[W_SLOTS], worker[W_WANT] = max(slots[S_HELD], allowed), slots[S_WANT]
   end
   return allowed, others
+end
+
+local function given_of(keeper, ask, now)
+  local given = {}
+  for _, each in ipairs(keeper[K_CELLS]) do
+    if not named(ask[CELLS], each[C_NAME]) and now - each[C_LOWEST_AT] < ACTIVE then
+      given[#given + 1] = {each[C_NAME], each[C_LOWEST]}
+    end
+  end
+  return given
 end
 
 local function hear(keeper, told, now)
@@ -212,7 +224,7 @@ local function was_away(keeper, ask, now)
 end
 
 local function late(keeper)
-  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST]}, true
+  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST], {}}, true
 end
 
 local function exchange(keeper, clock, ask)
@@ -220,7 +232,10 @@ local function exchange(keeper, clock, ask)
   if known and ask[NUMBER] <= known[W_NUMBER] then return late(keeper) end
   local now = present(keeper, clock, ask, known)
   local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
-  if (forgot or ask[ALONE] and was_away(keeper, ask, now)) and now > keeper[K_RETURNING] + RETURN then keeper[K_RETURNING] = now + RETURN end
+  if (forgot or ask[ALONE] and was_away(keeper, ask, now)) and now > keeper[K_RETURNING] + RETURN then
+    keeper[K_RETURNING], keeper[K_CLAIMED] = now + RETURN, 0
+    for _, each in ipairs(keeper[K_WORKERS]) do keeper[K_CLAIMED] = keeper[K_CLAIMED] + each[W_SHARE] end
+  end
   local worker = met(keeper, ask, known, now)
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)
@@ -242,6 +257,7 @@ local function exchange(keeper, clock, ask)
     keeper[K_VERSION],
     ask[VERSION] ~= keeper[K_VERSION] and told_by(keeper, now) or {},
     now,
+    given_of(keeper, ask, now),
   }
 end
 
@@ -326,7 +342,7 @@ if not clock then
   clock = tonumber(time[1]) + tonumber(time[2]) / 1000000
 end
 local state = redis.call('GET', KEYS[1])
-local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, {}, {}, {}}
+local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, 0, {}, {}, {}}
 local ask = cmsgpack.unpack(ARGV[1])
 local granted, overtaken = exchange(keeper, clock, ask)
 redis.call('SET', KEYS[1], cmsgpack.pack(keeper), 'EX', ARGV[2])  -- first: a full server refuses it, and with it all

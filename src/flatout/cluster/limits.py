@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from flatout.events import Event, KeeperAway, KeeperBack, LimitsDiffer
 from flatout.policies.pacing.ahead import MINUTE
 from flatout.policies.pacing.axis import DAY, USE
-from flatout.policies.pacing.exchange import Ask, Granted, News, Read
+from flatout.policies.pacing.exchange import CONCURRENCY, Ask, Granted, News, Read
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.team import Team
 from flatout.values.limits import UNITS
@@ -171,7 +171,9 @@ class LeasedLimits(Team):
 
 
 def _limit(name: str, rate: float) -> str:
-    """A limit as users give it, of which workers use so much a second."""
+    """A limit as users give it, of which workers use so much a second, or have so many requests in flight."""
+    if name == CONCURRENCY:
+        return f"{rate:,.0f} requests in flight"
     return f"{round(rate / USE * (DAY if name == 'rpd' else MINUTE), 3):,.10g} {UNITS[name]}"
 
 

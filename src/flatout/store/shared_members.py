@@ -43,6 +43,8 @@ class SharedMembers:
 
     SIZE = 8 * MOST * _ROW
 
+    given = math.inf
+
     def __init__(self, rows: memoryview[float], cells: Cells, lives: int) -> None:
         self._rows = rows
         self._cells = cells

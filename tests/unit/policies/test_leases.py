@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import encode
 
+from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE, GRACE
 from flatout.policies.pacing.leased_slots import POLL
@@ -323,6 +324,24 @@ def test_shares_without_a_keeper_are_never_more_than_one_together():
     assert [member.team.share for member in world.members] == pytest.approx([1 / 6] * 6)
 
 
+def test_a_worker_that_begins_after_the_keeper_lost_its_memory_soon_has_a_share():
+    """It would stop for as long as the server is away, if that goes away again within ten seconds."""
+    world = World(3)
+    world.run(2.0)
+    world.up = False
+    world.run(1.0)
+    world.keeper, world.up = Keeper(), True
+    world.run(0.3)
+    new = world.join()
+    for _ in range(15):
+        world.run(0.1)
+        assert sum(member.team.share for member in world.members) <= 1.0 + 1e-9
+    assert new.team.share == pytest.approx(1 / 4)
+    silent = world.members.pop(0)
+    world.run(0.5)
+    assert sum(member.team.share for member in (silent, *world.members)) <= 1.0 + 1e-9
+
+
 def test_what_a_call_used_beyond_its_guess_is_the_next_ones_to_wait_for():
     """Calls that write more than was guessed would run past a limit of tokens."""
     world = World(2)
@@ -344,6 +363,32 @@ def test_the_smallest_limit_that_a_worker_was_given_holds_for_all():
     world.members.remove(careful)
     world.run(ACTIVE + 1.0)
     assert world.members[0].team.binding == {}
+
+
+def test_a_limit_that_a_worker_was_given_is_followed_by_those_that_have_none():
+    """They would search for it, and be refused; or hold the team to it when its giver was told another one."""
+    world = World(1, 100.0)
+    world.run(0.5)
+    bare = Team(77, lambda: world.now, lambda: None)
+
+    def talk():
+        ask, news = bare.ask(world.now)
+        bare.granted(ask, *world.hear(ask, news), world.now)
+        return bare.read("rpm_limit") * USE / bare.read("rpm_window")
+
+    assert talk() == pytest.approx(100.0)
+    bare.gcra("rpm", 100.0, BURST, world.now)
+    assert bare.read("told") == 1.0
+    world.members.clear()  # its giver dies
+    for _ in range(4):
+        world.now += ACTIVE / 3.0
+        assert talk() == pytest.approx(100.0)
+    world.rate = 200.0
+    world.join()
+    world.run(0.5)
+    assert talk() == pytest.approx(200.0)
+    assert bare.binding == {}
+    assert not world.keeper.heard  # nobody takes it for the provider's word
 
 
 def test_a_limit_that_one_worker_is_told_is_all_workers():

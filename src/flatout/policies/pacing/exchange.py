@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+CONCURRENCY = "concurrency"
+"""The name of a limit on requests in flight that was given."""
+
 
 class CellAsk(Struct, array_like=True, frozen=True):
     """What a worker needs of one limit per time.
@@ -22,6 +25,7 @@ class CellAsk(Struct, array_like=True, frozen=True):
         least: the part of them that the first call needs.
         unused: units of the last lease that it gives back.
         settled: units that calls took beyond what they turned out to use; negative if they used more.
+        follows: whether the worker was given no rate itself, and goes by that of others.
     """
 
     name: str
@@ -33,6 +37,7 @@ class CellAsk(Struct, array_like=True, frozen=True):
     least: float
     unused: float
     settled: float
+    follows: bool = False
 
 
 class SlotsAsk(Struct, array_like=True, frozen=True):
@@ -42,11 +47,15 @@ class SlotsAsk(Struct, array_like=True, frozen=True):
         most: how many all may have in flight, as far as the worker knows.
         held: how many the worker keeps.
         want: how many it could use.
+        name: `CONCURRENCY` for a number that was given, and another for one that the workers search for.
+        follows: whether the worker was given no number itself, and goes by that of others.
     """
 
     most: float
     held: float
     want: float
+    name: str = CONCURRENCY
+    follows: bool = False
 
 
 class Told(Struct, array_like=True, frozen=True):
@@ -106,6 +115,13 @@ class Lease(Struct, array_like=True, frozen=True):
     taken: float
 
 
+class Given(Struct, array_like=True, frozen=True):
+    """A limit that another worker was given: units per second, or requests in flight."""
+
+    name: str
+    most: float
+
+
 class Granted(Struct, array_like=True, frozen=True):
     """The keeper's part of an exchange.
 
@@ -120,6 +136,7 @@ class Granted(Struct, array_like=True, frozen=True):
         version: the version of the told limits.
         told: all of them, if the worker does not know this version.
         now: the keeper's present, by a clock that never goes back.
+        given: limits that others were given lately: those for which the worker asked no lease.
     """
 
     pause: float
@@ -132,6 +149,7 @@ class Granted(Struct, array_like=True, frozen=True):
     version: float
     told: tuple[Told, ...]
     now: float
+    given: tuple[Given, ...] = ()
 
 
 class News(Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 Up to five bounds hold at once. Programs that share a bound share the count.
 
-- the user's;
+- the user's, or that of another program;
 - `aimd`: the number that is adapted to a server of one's own;
 - `slots`: a limit that turned out to be on requests in flight;
 - `backlog`: what keeps the line short at a server that lets calls wait;
@@ -35,7 +35,7 @@ class InFlight:
         own: how many this program has.
     """
 
-    __slots__ = ("_backlog", "_concurrency", "_crowd", "_discovery", "_members", "_most", "own")
+    __slots__ = ("_backlog", "_concurrency", "_crowd", "_discovery", "_given", "_members", "_most", "own")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class InFlight:
         self._most = concurrency or (math.inf if bounded else IN_FLIGHT)
         self._backlog = backlog
         self._members = members
+        self._given = math.inf  # what another program was given
         self._crowd: Crowd | None = None  # from the first push-back on
 
     @property
@@ -75,8 +76,9 @@ class InFlight:
         """The tightest bound; None when there is none."""
         search = self._discovery.search
         slots = search.slots if search is not None else None
+        given = min(self._most, self._given)
         bounds = (self._discovery.aimd, self._backlog, slots, self._crowd.aimd if self._crowd is not None else None)
-        most = min(self._most if each is None else each.limit for each in bounds)
+        most = min(given if each is None else each.limit for each in bounds)
         return most if most != math.inf else None
 
     def sent(self, need: Need, now: float) -> None:
@@ -114,6 +116,13 @@ class InFlight:
             self._crowd = Crowd(self._discovery.aimd or Aimd(sent, most, limit=most))
         return self._crowd.pushed_back(need, self.count, sent, now)
 
+    def catch_up(self) -> bool:
+        """Follow what other programs were given. Returns whether they were given a number now, and were not before."""
+        before = self._given
+        if self._members is not None:
+            self._given = self._members.given
+        return self._given < before == math.inf
+
     def take_back(self, now: float) -> None:
         """Undo what recent push-backs changed: the server was down, and not full."""
         if self._crowd is not None:
@@ -147,7 +156,7 @@ class InFlight:
     @property
     def _are_shared(self) -> bool:
         """Whether a bound holds for all programs together."""
-        return self._concurrency is not None or self._discovery.adapts_together
+        return self._concurrency is not None or self._given < math.inf or self._discovery.adapts_together
 
     def _fits(self, now: float) -> bool:
         discovery, crowd = self._discovery, self._crowd
@@ -157,7 +166,7 @@ class InFlight:
             return False
         if self._members is None:
             return count + 1 <= most
-        search = discovery.search
+        most, search = min(most, self._given), discovery.search
         slots = search.slots if search is not None else None
         if search is not None and slots is not None:
             most = min(most, count + slots.limit - search.in_flight)

@@ -159,8 +159,13 @@ class LeasedGcra(Gcra):
         lack = max(self._need, waiting * self._each) - self._held()
         return lack if lack > _ROUNDING else 0.0
 
-    def wants(self, waiting: int) -> CellAsk:
-        """What to ask for, while this many calls wait. What it settles counts as told."""
+    def wants(self, waiting: int, *, follows: bool = False) -> CellAsk:
+        """What to ask for, while this many calls wait. What it settles counts as told.
+
+        Args:
+            waiting: the calls.
+            follows: see `CellAsk`.
+        """
         want, least = self.lacks(waiting), max(self._need, self._each) - self._held()
         self._looked = False
         unused, settled, self._unused, self._settled = self._unused, self._settled, 0.0, 0.0
@@ -174,6 +179,7 @@ class LeasedGcra(Gcra):
             max(0.0, min(want, least)),
             unused,
             settled,
+            follows,
         )
 
     def granted(self, lease: Lease, now: float) -> None:

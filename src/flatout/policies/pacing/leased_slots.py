@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from .exchange import SlotsAsk
+from .exchange import CONCURRENCY, SlotsAsk
 from .leases import SILENT
 
 POLL = 0.1
@@ -21,14 +21,28 @@ class LeasedMembers:
     Attributes:
         own: this worker's requests in flight.
         hungry: whether it could use more than it may.
+        given: see `sharing.Members`.
     """
 
-    __slots__ = ("_allowed", "_ask", "_away", "_heard_at", "_most", "_others", "_peak", "_promised", "hungry", "own")
+    __slots__ = (
+        "_allowed",
+        "_ask",
+        "_away",
+        "_heard_at",
+        "_most",
+        "_others",
+        "_peak",
+        "_promised",
+        "given",
+        "hungry",
+        "own",
+    )
 
     def __init__(self, ask: Callable[[], None]) -> None:
         self._ask = ask
         self.own = 0
         self.hungry = False
+        self.given = math.inf
         self._promised = 0.0  # what the keeper counts as this worker's, which it may use
         self._allowed = 0.0  # what the keeper wants it to use: if less, it gives up slots as its calls end
         self._others = 0.0
@@ -83,14 +97,19 @@ class LeasedMembers:
         if self._allowed < self._promised and self.asks:
             self._ask()
 
-    def wants(self, waiting: int) -> tuple[SlotsAsk, ...]:
-        """What to ask for, while this many calls wait. From then on, the worker uses what it says that it keeps."""
+    def wants(self, waiting: int, name: str = CONCURRENCY) -> tuple[SlotsAsk, ...]:
+        """What to ask for, while this many calls wait. From then on, the worker uses what it says that it keeps.
+
+        Args:
+            waiting: the calls.
+            name: see `SlotsAsk`.
+        """
         if self._most is None:
             return ()
         want = float(max(self._peak, self.own) + waiting)
         self._promised = max(float(self.own), min(self._promised, self._allowed, want))
         self._peak = self.own
-        return (SlotsAsk(self._most, self._promised, want),)
+        return (SlotsAsk(self._most, self._promised, want, name, self._most == self.given),)
 
     def granted(self, slots: float, others: float, now: float) -> None:
         """The keeper says how many this worker may have in flight, and how many the others may."""

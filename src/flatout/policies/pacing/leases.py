@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from .exchange import Ask, CellAsk, Granted, Lease, Told
+from .exchange import Ask, CellAsk, Given, Granted, Lease, SlotsAsk, Told
 
 LEASE = 0.2
 """Seconds of a worker's share that one lease holds, in whole calls; and what goes during an exchange, beside them."""
@@ -55,7 +55,7 @@ RETURN = 0.8
 
 
 class Cell(Struct, array_like=True):
-    """One limit per time. ``lowest`` is the lowest rate that a worker knows, and ``by`` got the last lease."""
+    """One limit. ``lowest`` is the lowest that a worker was given, and ``by`` got the last lease."""
 
     name: str
     tat: float
@@ -108,6 +108,7 @@ class Keeper(Struct, array_like=True):
         last: when the last exchange was.
         paused: until when nobody may send.
         returning: until when nobody is granted anything, because the keeper was away.
+        claimed: the shares of all workers that the keeper has met since then, as they believed.
         version: how often a told limit changed.
     """
 
@@ -115,6 +116,7 @@ class Keeper(Struct, array_like=True):
     last: float = 0.0
     paused: float = 0.0
     returning: float = -ACTIVE
+    claimed: float = 0.0
     version: float = 0.0
     cells: list[Cell] = []
     workers: list[Worker] = []
@@ -134,6 +136,9 @@ class Keeper(Struct, array_like=True):
         forgot = known is None and 0.0 <= ask.since < ACTIVE
         if (forgot or (ask.alone and self._was_away(ask, now))) and now > self.returning + RETURN:
             self.returning = now + RETURN
+            self.claimed = 0.0
+            for each in self.workers:
+                self.claimed += each.share
         worker = self._met(ask, known, now)
         self._pause(ask.pause, now)
         self._hear(ask.told, now)
@@ -152,6 +157,7 @@ class Keeper(Struct, array_like=True):
             version=self.version,
             told=self._told(now) if ask.version != self.version else (),
             now=now,
+            given=self._given(ask, now),
         )
 
     def overtaken(self, ask: Ask) -> bool:
@@ -187,18 +193,22 @@ class Keeper(Struct, array_like=True):
         if known is None:
             known = Worker(ask.worker, now)
             self.workers.append(known)
+            self.claimed += ask.share
         known.seen, known.number = now, ask.number
         return known
 
     def _share(self, ask: Ask, worker: Worker) -> float:
-        """The worker's share without the keeper. All shares that workers may believe in are never above 1 together."""
+        """The worker's share without the keeper. All shares that workers may believe in are never above 1 together.
+
+        After the keeper was away, workers that it forgot may still believe in theirs. So those that it has met since
+        then have no more than they had together.
+        """
+        most = 1.0 if self.last >= self.returning + ACTIVE else self.claimed
         others = 0.0
         for each in self.workers:
             if each is not worker:
                 others += each.share
-        share = min(1.0 / max(1.0, float(len(self.workers))), max(0.0, 1.0 - others))
-        if self.last < self.returning + ACTIVE:  # workers that the keeper forgot may still believe in theirs
-            share = min(share, ask.share)
+        share = min(1.0 / max(1.0, float(len(self.workers))), max(0.0, most - others))
         worker.share = max(ask.share, share)  # the worker may never hear of the new one
         return share
 
@@ -254,7 +264,7 @@ class Keeper(Struct, array_like=True):
         if cell is None:
             cell = Cell(ask.name, now + ask.burst, ask.rate, now)
             self.cells.append(cell)
-        if ask.rate <= cell.lowest or now - cell.lowest_at >= ask.keeps:
+        if not ask.follows and (ask.rate <= cell.lowest or now - cell.lowest_at >= ask.keeps):
             cell.lowest, cell.lowest_at = ask.rate, now
         cell.tat -= ask.settled / cell.lowest
         if cell.by == worker:  # else others were granted what comes after it
@@ -284,7 +294,7 @@ class Keeper(Struct, array_like=True):
         worker.slots, worker.want = 0.0, 0.0
         allowed = 0.0
         for slots in ask.slots:
-            most = self._most(slots.most, now)
+            most = self._lowest(slots, now)
             allowed = min(slots.want, max(0.0, most - others))
             part = math.floor(most / using)
             if hungry and slots.held > 0.0:
@@ -296,15 +306,21 @@ class Keeper(Struct, array_like=True):
             worker.slots, worker.want = max(slots.held, allowed), slots.want
         return allowed, others
 
-    def _most(self, most: float, now: float) -> float:
-        """The smallest number that a worker knows lately."""
-        cell = _named(self.cells, "in_flight")
+    def _lowest(self, slots: SlotsAsk, now: float) -> float:
+        """The smallest number that a worker was given, of those that were heard lately."""
+        cell = _named(self.cells, slots.name)
         if cell is None:
-            cell = Cell("in_flight", 0.0, most, now)
+            cell = Cell(slots.name, 0.0, slots.most, now)
             self.cells.append(cell)
-        if most <= cell.lowest or now - cell.lowest_at >= ACTIVE:
-            cell.lowest, cell.lowest_at = most, now
+        if not slots.follows and (slots.most <= cell.lowest or now - cell.lowest_at >= ACTIVE):
+            cell.lowest, cell.lowest_at = slots.most, now
         return cell.lowest
+
+    def _given(self, ask: Ask, now: float) -> tuple[Given, ...]:
+        """What other workers were given lately, except what a lease tells the worker anyway."""
+        leased = {each.name for each in ask.cells}
+        there = (each for each in self.cells if each.name not in leased and now - each.lowest_at < ACTIVE)
+        return tuple(Given(each.name, each.lowest) for each in there)
 
     # What the provider told
 

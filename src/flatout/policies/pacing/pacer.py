@@ -423,7 +423,8 @@ class Pacer:
     def _catch_up(self, now: float) -> None:
         """Learn what other programs have come to know."""
         if self.shares:
-            if self._axes.catch_up(now):
+            known, given = self._axes.catch_up(now), self._in_flight.catch_up()
+            if known or given:
                 self._know_more()
             self._discovery.catch_up(now)
 

@@ -56,7 +56,13 @@ class Log(Protocol):
 
 
 class Members(Protocol):
-    """The programs."""
+    """The programs.
+
+    Attributes:
+        given: how many requests all may have in flight, as only other programs were told; `inf` if none was.
+    """
+
+    given: float
 
     @property
     def in_flight(self) -> float:

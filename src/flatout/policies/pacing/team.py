@@ -14,8 +14,9 @@ import math
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
-from .axis import CAUSES
-from .exchange import Ask, Granted, News, Read, Told
+from .ahead import MINUTE
+from .axis import CAUSES, DAY, USE
+from .exchange import CONCURRENCY, Ask, Granted, News, Read, Told
 from .gcra import BURST
 from .leased import LeasedGcra
 from .leased_slots import LeasedMembers
@@ -50,7 +51,7 @@ class Team:
         away: whether the keeper is away.
         active: how many workers there are, as far as is known.
         share: this worker's share of all limits while the keeper is away.
-        binding: by limit, the lower rate of another worker that holds for this one, too.
+        binding: by limit, the lower one of another worker that holds for this one, too; see `exchange.Given`.
     """
 
     recheck = math.inf
@@ -65,6 +66,7 @@ class Team:
         self.binding: Mapping[str, float] = {}
         self._gcras: dict[str, LeasedGcra] = {}
         self._cells: dict[str, float] = {}  # what the provider told, by the names of `told.Told`
+        self._followed: dict[str, float] = {}  # units per second that only others were given
         self._version = 0.0
         self._paused_until = -math.inf
         self._pause_news = False
@@ -161,8 +163,10 @@ class Team:
             pause=pause,
             alone=self.away,
             leaves=leaves,
-            cells=tuple(each.wants(waiting) for each in self._gcras.values()),
-            slots=self.members.wants(waiting),
+            cells=tuple(
+                each.wants(waiting, follows=self._follows(name, each.rate)) for name, each in self._gcras.items()
+            ),
+            slots=self.members.wants(waiting, self._searches.slots or CONCURRENCY),
             told=self._told(),
             version=self._version,
             number=self._number,
@@ -185,6 +189,7 @@ class Team:
         self._follow_pause(granted.pause, now)
         self._follow_told(granted, now)
         self._follow_leases(ask, granted, now)
+        self._follow_given(ask, granted, now)
         self.members.granted(granted.slots, granted.others, now)
 
     def failed(self, ask: Ask, now: float) -> bool:
@@ -225,9 +230,35 @@ class Team:
         for gcra, cell, lease in zip(self._gcras.values(), ask.cells, granted.leases, strict=False):
             gcra.granted(lease, now)
             gcra.lead = HEADROOM + 2.0 * self._took
-            if lease.rate < cell.rate:
+            if lease.rate < cell.rate and not cell.follows:
                 binding[cell.name] = lease.rate
         self.binding = binding
+
+    # What others were given: see `exchange.Given`
+
+    def _follows(self, name: str, rate: float) -> bool:
+        """Whether this worker has a rate from others alone."""
+        return math.isclose(self._followed.get(name, 0.0), rate)
+
+    def _follow_given(self, ask: Ask, granted: Granted, now: float) -> None:
+        given = {each.name: each.most for each in granted.given}
+        if (most := given.pop(CONCURRENCY, None)) is not None:
+            self._follow_most(ask, most)
+        for cell, lease in zip(ask.cells, granted.leases, strict=False):
+            if cell.follows:
+                given[cell.name] = lease.rate
+        for name in CAUSES:
+            if (rate := given.get(name)) is not None and not self._follows(name, rate):
+                window = DAY if name == "rpd" else MINUTE
+                self._followed[name] = rate
+                self._learn(name, rate * window / USE, window, now)
+
+    def _follow_most(self, ask: Ask, most: float) -> None:
+        own = next((each.most for each in ask.slots if not each.follows), math.inf)
+        if most < own < math.inf:
+            self.binding = {**self.binding, CONCURRENCY: most}
+        elif own == math.inf:
+            self.members.given = most
 
     # What the provider told: see `told.Told`
 
@@ -236,14 +267,22 @@ class Team:
             return ()
         self._told_at = self.read("told_at")
         limits = ((name, self.read(f"{name}_limit"), self.read(f"{name}_window")) for name in CAUSES)
-        return tuple(Told(name, limit, window) for name, limit, window in limits if limit and window)
+        return tuple(
+            Told(name, limit, window)
+            for name, limit, window in limits
+            if limit and window and not self._follows(name, limit * USE / window)
+        )
 
     def _follow_told(self, granted: Granted, now: float) -> None:
         if granted.version == self._version:
             return
         self._version = granted.version
         for each in granted.told:
-            self._cells[f"{each.name}_limit"], self._cells[f"{each.name}_window"] = each.limit, each.window
-            self._cells["told_at"] = max(self._cells.get("told_at", -math.inf), now - each.age)
+            self._learn(each.name, each.limit, each.window, now - each.age)
             self._told_at = self._cells["told_at"]
+
+    def _learn(self, name: str, limit: float, window: float, at: float) -> None:
+        """Another worker knows a limit, in units per window. The pacer takes it for one that the provider told."""
+        self._cells[f"{name}_limit"], self._cells[f"{name}_window"] = limit, window
+        self._cells["told_at"] = max(self._cells.get("told_at", -math.inf), at)
         self._cells["told"] = self.read("told") + 1.0

@@ -109,8 +109,12 @@ class LeasedSearches:
         self.tell(JOIN, now, math.nan if rate is None else rate)
 
     def adapt(self, now: float, most: float, /) -> None:
-        """Search for a number in flight. Each worker does by itself: what is in flight elsewhere is known too late."""
+        """Search for a number in flight. Each worker does by itself: what is in flight elsewhere is known too late.
+
+        It asks the keeper nevertheless: another worker may have been given a number.
+        """
         self.aimd = Aimd(now, most)
+        self._urge()
 
     def begin(self, now: float, rate: float, ceiling: float, /) -> None:
         """Begin a search for a rate below a ceiling, unless another worker just did."""
@@ -174,6 +178,11 @@ class LeasedSearches:
     def active(self, now: float) -> bool:
         """Whether calls went or waited by the search lately, or there is something to say."""
         return bool(self._outbox) or now - self._used_at < LATELY
+
+    @property
+    def slots(self) -> str:
+        """The name of a limit on requests in flight that the search has found; "" if it has found none."""
+        return "slots" if self.rate is not None and self.rate.slots is not None else ""
 
     @property
     def heartbeat(self) -> float:
