@@ -11,7 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import Call, File, Image, Usage
-from flatout.policies.pacing.tokens import FILE, MARGIN, PART, USUAL_OUTPUT, USUAL_PART, Estimator, most_input
+from flatout.policies.pacing.tokens import (
+    FILE,
+    MARGIN,
+    PART,
+    USUAL_OUTPUT,
+    USUAL_PART,
+    Estimator,
+    most_input,
+    most_output,
+)
 from flatout.testing._answers import count_tokens
 
 WORDS = ["the", "answer", "has", "one", "part", "that", "holds", "2026", "1234", "naïve", "東京", "Größe"]
@@ -168,3 +177,10 @@ def test_its_repr_shows_what_it_learnt():
     estimator = Estimator()
     assert "seen=0" in repr(estimator)
     assert repr(estimator.need(Call("x", max_tokens=3))) == "Need(input=1, output=3)"
+
+
+@pytest.mark.parametrize(("n", "times"), [(8, 8), (1, 1), (0, 1), (-3, 1), ("8", 1), (None, 1)])
+def test_a_call_for_several_answers_may_cost_as_many(n: object, times: int):
+    """A budget would be exceeded many times over by a parameter that each client can set."""
+    assert most_output(Call("a", max_tokens=100, extra={"n": n})) == 100 * times
+    assert most_output(Call("a", extra={"n": n})) == most_output(Call("a")) * times

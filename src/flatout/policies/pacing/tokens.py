@@ -193,12 +193,19 @@ def most_output(call: Call, longest: int = 0, cap: int | None = None) -> int:
     """A bound on the tokens of a call's answer, to keep a budget: ``max_tokens``.
 
     Without ``max_tokens`` it is the target's own ``cap``, if that is known and lower than the assumption: else
-    `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``). The ``longest`` answer so far corrects both.
+    `ASSUMED_OUTPUT` (twice that with a ``reasoning_effort``). The ``longest`` answer so far corrects both. A call
+    may ask for several answers (OpenAI's ``n``), and each may be that long.
     """
     if call.max_tokens is not None:
-        return int(call.max_tokens)
+        return int(call.max_tokens) * _answers(call)
     assumed = assumed_output(call)
-    return max(longest, assumed if cap is None else min(assumed, cap))
+    return max(longest, (assumed if cap is None else min(assumed, cap)) * _answers(call))
+
+
+def _answers(call: Call) -> int:
+    """How many answers a call asks for."""
+    asked = call.extra.get("n") if call.extra else None
+    return max(1, asked) if isinstance(asked, int) else 1
 
 
 def assumed_output(call: Call) -> int:
