@@ -95,3 +95,13 @@ def test_a_thousand_far_timeouts_take_a_few_timers():
         assert repr(wheel_of(loop)) == "Wheel(0 timers in 0 slots)"
 
     run_virtual(main())
+
+
+def test_a_timeout_may_be_as_long_as_a_float_can_be():
+    """A call with an absurd deadline would fail with an OverflowError, which is no error of a call."""
+
+    async def main() -> tuple[bool, float]:
+        return await ends_by(Patience(1e308), 1.0)
+
+    expired, _ = run_virtual(main())
+    assert not expired

@@ -15,6 +15,9 @@ from weakref import WeakKeyDictionary
 SLOT = 0.25
 """Callbacks within this many seconds share a timer: one runs at most this much too early, and never too late."""
 
+NEVER = 1e12
+"""A loop time that no process sees: later ones are taken for it, because the largest floats have no slot."""
+
 
 class Due(Protocol):
     """Something that is called when its time comes."""
@@ -38,7 +41,7 @@ class Wheel:
 
     def add(self, when: float, item: Due) -> Slot:
         """Call an item shortly before a loop time, or at it. `Slot.remove` takes it out again."""
-        number = math.floor(when / SLOT)
+        number = math.floor(min(when, NEVER) / SLOT)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = Slot(self, number)
