@@ -189,7 +189,7 @@ class RequestReader:
             method, _path(self._url), headers, version, keeps=parser.should_keep_alive(), url=self._url
         )
         self._quiet = 0
-        self.expects = b"expect" in headers
+        self.expects = b"expect" in headers and version == "1.1"  # RFC 9110, 10.1.1: of HTTP/1.0 it means nothing
 
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""

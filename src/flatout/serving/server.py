@@ -8,6 +8,7 @@ task is cancelled when the client hangs up.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import cast
@@ -22,6 +23,8 @@ LINGER = 2.0  # seconds that a refused client may go on sending, because a reset
 
 MAX_AHEAD = 1024 * 1024
 """The most bytes that a client may send while it waits for an answer."""
+
+_log = logging.getLogger("flatout")
 
 Handler = Callable[[Request, "Answer"], Awaitable[None]]
 """Answers a request. It is cancelled when the client hangs up."""
@@ -113,7 +116,7 @@ class Connection(asyncio.Protocol):
         try:
             await self._server.handler(request, answer)
         except Exception as error:
-            self._loop.call_exception_handler({"message": f"the answer to {request} failed", "exception": error})
+            _log.error("the answer to %s failed: %r", request, error, exc_info=error)
             answer.fail()
         else:
             answer.end()

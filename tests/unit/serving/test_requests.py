@@ -150,3 +150,11 @@ def test_a_client_that_waits_before_it_sends_a_body_is_noticed() -> None:
     assert reader.expects
     assert len(reader.feed(b"x")) == 1
     assert not reader.expects
+
+
+def test_a_client_of_http_1_0_expects_nothing() -> None:
+    """It would take ``100 Continue`` for the answer."""
+    reader = RequestReader()
+    asked = head(b"expect: 100-continue", b"content-length: 1")
+    reader.feed(asked.replace(b"HTTP/1.1", b"HTTP/1.0"))
+    assert not reader.expects
