@@ -31,7 +31,7 @@ from .calls import Calls
 from .files import NAME, Files, new_name, write
 from .guard import Denied
 from .models import Models
-from .site import CALLS, send_json
+from .site import CALLS, send_json, send_page
 
 if TYPE_CHECKING:
     from flatout.client import Client
@@ -97,8 +97,7 @@ class Batches:
             send_json(answer, described(await self._create(request, caller)))
             return
         own = [described(each) for each in self._known.values() if each.owner == caller.name]
-        ends = {"first_id": own[-1]["id"] if own else None, "last_id": own[0]["id"] if own else None}
-        send_json(answer, {"object": "list", "data": own[::-1], **ends, "has_more": False})
+        send_page(answer, request, own[::-1], usual=20, most=100)
 
     async def one(self, request: Request, answer: Answer, caller: Caller) -> None:
         """Describe or cancel a batch.
@@ -117,7 +116,7 @@ class Batches:
     async def _create(self, request: Request, caller: Caller) -> Batch:
         try:
             asked = msgspec.json.decode(request.body, type=_Create)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Denied(400, f"not a batch: {error}") from None
         if asked.endpoint.removeprefix("/v1") not in CALLS:
             raise Denied(400, f"batches are for {', '.join(f'/v1{path}' for path in CALLS)}")

@@ -264,7 +264,8 @@ def refuse(answer: Answer, error: Exception, inbound: Inbound) -> None:
 
 
 def priority_of(text: str) -> float:
-    """A priority: high, normal, low or a number; higher goes first.
+    """A priority: high, normal, low or a number; higher goes first. It is rounded to a tenth: each priority has a queue
+    of its own, and those of all callers are looked through in each turn.
 
     Raises:
         InvalidRequest: it is none.
@@ -280,7 +281,7 @@ def priority_of(text: str) -> float:
         value = math.nan
     if not abs(value) <= MOST_PRIORITY:
         raise InvalidRequest(f"x-flatout-priority is high, normal, low or a number from -9 to 9, not {text[:40]!r}")
-    return value
+    return round(value, 1)
 
 
 def _deadline(headers: Mapping[bytes, bytes]) -> float | None:

@@ -22,7 +22,7 @@ from flatout.serving.requests import Request
 
 from .callers import Caller
 from .guard import Denied
-from .site import send_json
+from .site import query, send_json, send_page
 
 NAME = re.compile(r"(?:file|batch)-[0-9a-f]{24}")
 """Names of files and batches. Whatever else a client sends never becomes a path."""
@@ -62,12 +62,20 @@ class Files:
         self._folder = folder
 
     def add(self, owner: str, filename: str, purpose: str, data: bytes) -> StoredFile:
-        """Keep a file. When this returns, the disk has it."""
+        """Keep a file. When this returns, the disk has it.
+
+        Raises:
+            OSError: it is full, say. Nothing of the file is left on it.
+        """
         name = new_name("file")
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write(self.path(name), data)
         kept = StoredFile(name, owner, filename, purpose, len(data), time.time())
-        write(self._about(name), msgspec.json.encode(kept))
+        try:
+            write(self.path(name), data)
+            write(self._about(name), msgspec.json.encode(kept))
+        except OSError:
+            self.remove(name)
+            raise
         return kept
 
     def adopt(self, name: str, owner: str, filename: str, data: Path) -> StoredFile:
@@ -130,7 +138,9 @@ class FilePages:
             send_json(answer, described(kept))
             return
         found = await asyncio.to_thread(self._files.all, caller.name)
-        send_json(answer, {"object": "list", "data": [described(each) for each in found], "has_more": False})
+        purpose = query(request).get("purpose")
+        shown = [described(each) for each in found if purpose in (None, each.purpose)]
+        send_page(answer, request, shown, usual=10_000, most=10_000)
 
     async def one(self, request: Request, answer: Answer, caller: Caller) -> None:
         """Describe, send or remove a file.
@@ -205,8 +215,12 @@ def new_name(kind: str) -> str:
 def write(path: Path, data: bytes) -> None:
     """Write a file whole, or not at all."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-        out.write(data)
-        out.flush()
-        os.fsync(out.fileno())
-    new.replace(path)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -41,6 +43,8 @@ _METHODS: dict[str, frozenset[str]] = {
 """What can be asked of a page other than to show it."""
 
 _SHOWS = frozenset({"GET", "HEAD"})
+
+_log = logging.getLogger("flatout")
 
 
 class Site:
@@ -89,13 +93,19 @@ class Site:
         at = path if path in self._pages else next(filter(path.startswith, self._below), "")
         if not at or request.method not in _METHODS.get(at, _SHOWS):
             status = 405 if at or dialect is not None else 404
-            message = f"there is no {request.method} {path[:200]} here"
+            message = f"there is no {request.method} {request.path[:200]} here"
             answer.send(status, JSON, words.refusal(status, "invalid_request_error", message))
             return
         try:
             await self._pages[at](request, answer, caller)
         except Denied as denied:
             answer.send(denied.status, JSON, words.refusal(denied.status, "invalid_request_error", str(denied)))
+        except OSError as error:
+            if request.method != "POST":  # the answer may have begun
+                raise
+            _log.warning("%s %s is refused: %s", request.method, request.path, error)
+            message = f"the gateway cannot keep it: {error.strerror or error}"
+            answer.send(507, JSON, words.refusal(507, "server_error", message))
 
     async def _list(self, request: Request, answer: Answer, caller: Caller) -> None:
         """List the models. Those of a provider that does not tell its own are missing, and it says why."""
@@ -116,6 +126,40 @@ class Site:
 def send_json(answer: Answer, data: Any, status: int = 200) -> None:
     """Send a value as JSON."""
     answer.send(status, JSON, msgspec.json.encode(data))
+
+
+def query(request: Request) -> Mapping[str, str]:
+    """The parameters in a request's address; of those with the same name, the last."""
+    return dict(parse_qsl(request.target.partition("?")[2]))
+
+
+def send_page(answer: Answer, request: Request, found: Sequence[dict[str, Any]], *, usual: int, most: int) -> None:
+    """Send a part of a list, as OpenAI's clients page through it: ``limit`` items, from behind the one named ``after``.
+
+    Args:
+        answer: where to.
+        request: says which part.
+        found: the whole list, in its usual order; ``order=asc`` turns it round.
+        usual: the items of a page without ``limit``.
+        most: the most items of a page.
+
+    Raises:
+        Denied: the request's parameters mean nothing.
+    """
+    asked = query(request)
+    limit, after = asked.get("limit", f"{usual}"), asked.get("after")
+    if not (limit.isdecimal() and len(limit) < 10 and 1 <= int(limit) <= most):
+        raise Denied(400, f"limit is a number from 1 to {most:,}, not {limit[:20]!r}")
+    if asked.get("order") == "asc":
+        found = found[::-1]
+    begin = 0
+    if after is not None:
+        begin = next((n for n, each in enumerate(found, 1) if each["id"] == after), 0)
+        if not begin:
+            raise Denied(400, f"there is none named {after[:80]!r} after which a page could begin")
+    page = found[begin : begin + int(limit)]
+    ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
+    send_json(answer, {"object": "list", "data": page, **ends, "has_more": begin + len(page) < len(found)})
 
 
 def _model(name: str) -> dict[str, Any]:

@@ -89,7 +89,8 @@ class World:
 
     async def ask(self, path: str, data: Any = None, *, method: str = "POST", **headers: str) -> Got:
         raw = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        request = Request(method, path, {b"host": b"127.0.0.1:8700", **raw}, "1.1", keeps=True, url=path.encode())
+        plain = path.partition("?")[0]
+        request = Request(method, plain, {b"host": b"127.0.0.1:8700", **raw}, "1.1", keeps=True, url=path.encode())
         request.body = data if isinstance(data, bytes) else json.dumps(data).encode()
         wire = Wire()
         answer = Answer(wire, request)  # type: ignore[arg-type]

@@ -556,3 +556,51 @@ def test_a_form_keeps_its_bytes():
     )
     request.body = upload(data)
     assert [part for part in form(request) if part[0] == "file"] == [("file", "rows.jsonl", data)]
+
+
+def test_lists_come_in_pages():
+    """A client that pages through its batches or files would get all of them at once, or the first ones again."""
+
+    async def main(world: World) -> None:
+        names = [(await begun(world, rows(1)))["id"] for _ in range(5)][::-1]
+        files = [each["id"] for each in (await world.get("/v1/files?purpose=batch")).data["data"]]
+        assert len(files) == 5
+        assert (await world.get("/v1/files?purpose=vision")).data["data"] == []
+        for path, every in (("/v1/batches", names), ("/v1/files", files)):
+            first = (await world.get(f"{path}?limit=2")).data
+            assert [each["id"] for each in first["data"]] == every[:2]
+            assert (first["first_id"], first["last_id"], first["has_more"]) == (every[0], every[1], True)
+            rest = (await world.get(f"{path}?limit=3&after={every[1]}")).data
+            assert ([each["id"] for each in rest["data"]], rest["has_more"]) == (every[2:], False)
+            assert (await world.get(f"{path}?order=asc&limit=1")).data["first_id"] == every[-1]
+
+    World().run(main)
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=-1", "limit=x", "limit=101", "limit=" + "9" * 5_000, "after=none"])
+def test_pages_that_mean_nothing_are_refused(query: str):
+    """A client would take the first page for the one that it asked for, and never come to an end."""
+    assert World().run(lambda world: world.get(f"/v1/batches?{query}")).status == 400
+
+
+def test_a_full_disk_is_told_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A client would read that the server failed, and what was written of its file would keep the disk full."""
+
+    def full(handle: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    async def main(world: World) -> None:
+        monkeypatch.setattr("flatout.serve.files.os.fsync", full)
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        got = await world.ask("/v1/files", upload(rows(3)), content_type=kind)
+        assert (got.status, got.data["error"]["type"]) == (507, "server_error")
+        assert "No space left" in got.data["error"]["message"]
+        assert [path for path in (tmp_path / "flatout" / "serve").rglob("*") if path.is_file()] == []
+
+    World().run(main)
+
+
+def test_a_batch_that_is_nested_without_end_is_refused():
+    """A client with a fault would get a 500, as if the gateway had one."""
+    asked = b'{"input_file_id": "a", "endpoint": "/v1/chat/completions", "metadata": {"a": ' + b"[" * 100_000
+    assert World().run(lambda world: world.ask("/v1/batches", asked)).status == 400

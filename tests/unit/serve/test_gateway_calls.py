@@ -183,3 +183,23 @@ def test_other_addresses_are_not_found():
         return [(await world.get(path)).status for path in ("/v1/none", "/v1/chat/completions", "/healthz", "/status")]
 
     assert World().run(main) == [404, 405, 200, 200]
+
+
+def test_an_address_that_is_not_there_is_named_whole():
+    """Whoever gives a client an address with one /v1 too many would read that there is no /v1/messages here."""
+    got = World().run(lambda world: world.ask("/v1/v1/messages", MESSAGES))
+    assert got.status == 404
+    assert "/v1/v1/messages" in got.data["error"]["message"]
+
+
+@pytest.mark.parametrize("dialect", ["openai", "openai-responses"])
+def test_refusals_have_the_types_of_openai(dialect: str):
+    """Clients that look at an error's type would not know one of the gateway's."""
+
+    async def main(world: World) -> list[Any]:
+        asked = {"model": "none", "messages": [], "input": "a"}
+        return [(await world.ask(PATHS[dialect], data)).data["error"] for data in (b"[]", asked)]
+
+    none, unknown = World().run(main)
+    assert none["type"] == unknown["type"] == "invalid_request_error"
+    assert unknown["code"] == "model_not_found"

@@ -188,7 +188,7 @@ def test_what_is_not_there_is_refused_in_the_format_of_its_address():
 
     batches, calls, images = World().run(main)
     assert batches["type"] == calls["type"] == "error"
-    assert batches["error"]["message"] == "there is no GET /messages/batches here"
+    assert batches["error"]["message"] == "there is no GET /v1/messages/batches here"
     assert "type" not in images
 
 

@@ -11,6 +11,7 @@ from flatout import Limits
 from flatout.layer import Request, Response
 from flatout.policies.fairness import PASSES
 from flatout.serve.callers import Allowed, Caller
+from flatout.serve.calls import priority_of
 from flatout.serve.gate import Gate, QueueFull
 from flatout.testing import ProviderModel, ProviderSettings, run_virtual
 
@@ -212,3 +213,9 @@ def test_a_callers_own_limits_hold(allowed: Allowed, most: int):
 def test_headers_that_mean_nothing_are_refused(header: str):
     """A client would believe that its call had a deadline, or a priority."""
     assert World().run(lambda world: ask(world, **{header: "soon"})).status == 400
+
+
+@pytest.mark.parametrize(("text", "value"), [("0.123456", 0.1), ("-8.96", -9.0), ("-1e-300", 0.0), ("high", 1.0)])
+def test_priorities_are_few(text: str, value: float):
+    """A client with a priority of its own for each call would slow down each turn of everybody."""
+    assert priority_of(text) == value

@@ -10,7 +10,7 @@ import msgspec
 from flatout.providers.wire.answer import as_dict
 from flatout.values import Reply, ToolCall, Usage
 
-from .inbound import REFUSED, Asked, Origin
+from .inbound import REFUSED, Asked, Origin, openai_refusal
 
 _SAME_NAME = ("temperature", "top_p", "stop", "seed", "reasoning_effort", "service_tier", "tools", "tool_choice")
 """Parameters with the same name in a Call and on the wire."""
@@ -60,7 +60,7 @@ class InboundChat:
 
     def refusal(self, status: int, kind: str, message: str) -> bytes:
         """The body of an error."""
-        return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": kind}})
+        return openai_refusal(status, kind, message)
 
 
 _USUAL: Mapping[str, Any] = {

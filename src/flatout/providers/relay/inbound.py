@@ -152,6 +152,21 @@ STATUS = {
 """The HTTP status of an error, by the name of its class, unless the provider's own answer can be passed on."""
 
 
+def openai_refusal(status: int, kind: str, message: str) -> bytes:
+    """The body of a failure in OpenAI's formats. Its clients look at the type, one of a few, and at the code."""
+    named = _OPENAI_TYPES.get(status, "server_error" if status >= 500 else "invalid_request_error")
+    code = None if kind == named else kind
+    return msgspec.json.encode({"error": {"message": message, "type": named, "param": None, "code": code}})
+
+
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_error",
+}
+
+
 def broken_off(error: CallError, inbound: Inbound) -> bytes:
     """The last event of a streamed answer that failed in the middle."""
     return b"event: error\ndata: %b\n\n" % refusal_of(error, inbound).body

@@ -11,7 +11,7 @@ from flatout.providers.wire.answer import as_dict, as_dicts, as_text
 from flatout.values import Reply, ToolCall, Usage
 
 from .chat import event, own_turn, schema_in
-from .inbound import REFUSED, Asked, Origin
+from .inbound import REFUSED, Asked, Origin, openai_refusal
 
 _SAME_NAME = ("temperature", "top_p", "service_tier")
 """Parameters with the same name in a Call and on the wire."""
@@ -76,7 +76,7 @@ class InboundResponses:
 
     def refusal(self, status: int, kind: str, message: str) -> bytes:
         """The body of an error."""
-        return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": kind}})
+        return openai_refusal(status, kind, message)
 
 
 # -- requests ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from flatout.providers.failures.naming import error_of, request_id, unusable
 from flatout.providers.formats.embeddings import Batch, embedding_codec
 from flatout.values import Call, Reply, Target, Usage
 
-from .inbound import Asked, Origin
+from .inbound import Asked, Origin, openai_refusal
 
 
 class InboundEmbeddings:
@@ -49,7 +49,7 @@ class InboundEmbeddings:
 
     def refusal(self, status: int, kind: str, message: str) -> bytes:
         """The body of an error."""
-        return msgspec.json.encode({"error": {"message": message, "type": kind, "param": None, "code": kind}})
+        return openai_refusal(status, kind, message)
 
 
 def _is_tokens(given: Any) -> bool:
