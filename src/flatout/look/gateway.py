@@ -53,6 +53,8 @@ def held(served: Served) -> Iterator[str]:
         if each.waiting and each.holds in _LIMITS and each.allowed is not None:
             waits = f"{figures.counted(each.waiting, 'call')} of {each.caller}"
             yield f"{waits} wait for a limit of its own key: {_LIMITS[each.holds].format(each.allowed)}."
+        elif each.holds == "budget":
+            yield f"Calls of {each.caller} wait for the budget of its key: until others end, or its server is back."
 
 
 def _line(caller: CallerServed, served: Served) -> str:

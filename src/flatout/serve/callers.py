@@ -107,6 +107,11 @@ class Caller:
         ready = self.ready_at(now)
         return "" if ready <= now else "rpm" if math.isfinite(ready) else "concurrency"
 
+    @property
+    def lacks_money(self) -> bool:
+        """Whether calls that had their turn wait for its budget."""
+        return self.purse is not None and self.purse.waiting > 0
+
     def goes(self, now: float) -> None:
         """One of its calls goes."""
         self.inside += 1
@@ -128,6 +133,9 @@ class Callers:
 
     def __iter__(self) -> Iterator[Caller]:
         return iter(self._known.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._known
 
     async def of(self, name: str, allowed: Allowed | None = None) -> Caller:
         """A caller by its name.

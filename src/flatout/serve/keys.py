@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 
@@ -123,10 +124,13 @@ class Keyring:
     def __bool__(self) -> bool:
         return bool(self._by_digest)
 
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._by_digest.values())
+
     @property
     def has_budgets(self) -> bool:
         """Whether one of the keys has a budget."""
-        return any(key.allowed.budget is not None for key in self._by_digest.values())
+        return any(key.allowed.budget is not None for key in self)
 
     def find(self, key: str) -> Key | None:
         """The key with a text; None if there is none."""
@@ -134,7 +138,7 @@ class Keyring:
 
     def named(self, name: str) -> Key | None:
         """The key of a name; None if there is none."""
-        return next((key for key in self._by_digest.values() if key.name == name), None)
+        return next((key for key in self if key.name == name), None)
 
     def look(self) -> None:
         """Read the file, if it has changed. This may wait for the disk.

@@ -102,7 +102,7 @@ class Gateway:
             return keyring.has_budgets or (own.budget is not None and not own.worst_cases.allow_unknown_price)
 
         self.priced = Priced(engine, self.models, budgeted)
-        self.status = Status(client, self.gate, self.callers)
+        self.status = Status(client, self.gate, self.callers, keyring)
         calls = Calls(engine, self.models, self.gate)
         folder = Path(asked.folder) if asked.folder is not None else usual_folder(asked.port)
         files = Files(folder / "files")

@@ -17,6 +17,7 @@ from flatout.store.gateway import FACT, CallerServed, Served, served_by, summed
 
 from .callers import OTHERS, Caller, Callers
 from .gate import Gate
+from .keys import Keyring
 from .site import send_json
 
 if TYPE_CHECKING:
@@ -39,13 +40,15 @@ class Status:
         client: whose targets are shown.
         gate: where calls wait.
         callers: those who have asked.
+        keyring: the local keys: who has one is shown before it asks.
 
     Attributes:
         more: more metrics, as Prometheus' text. It is called in a thread.
     """
 
-    def __init__(self, client: Client, gate: Gate, callers: Callers) -> None:
+    def __init__(self, client: Client, gate: Gate, callers: Callers, keyring: Keyring) -> None:
         self._client = client
+        self._keyring = keyring
         self._gate = gate
         self._callers = callers
         self.more: Callable[[], bytes] = bytes
@@ -79,8 +82,12 @@ class Status:
                 }
                 for each in client.status()
             ],
-            "callers": [self._caller(each) for each in self._callers],
+            "callers": [self._caller(each) for each in (*self._callers, *self._silent())],
         }
+
+    def _silent(self) -> Iterator[Caller]:
+        """Those who have a key, and have not asked."""
+        return (Caller(key.name, key.allowed) for key in self._keyring if key.name not in self._callers)
 
     @asynccontextmanager
     async def kept_in(self, store: RunFile) -> AsyncIterator[None]:
@@ -121,7 +128,8 @@ class Status:
         )
 
     def _served_to(self, caller: Caller, now: float) -> CallerServed:
-        waiting, holds = self._gate.waits_of(caller.name), caller.holds(now)
+        waiting = self._gate.waits_of(caller.name)
+        holds = caller.holds(now) if waiting else ""
         return CallerServed(
             caller.name,
             calls=caller.calls,
@@ -129,14 +137,14 @@ class Status:
             hung_up=caller.hung_up,
             waiting=waiting,
             open=waiting + caller.inside,
-            holds=holds if waiting else "",
-            allowed=getattr(caller.allowed, holds) if waiting and holds else None,
+            holds=holds or ("budget" if caller.lacks_money else ""),
+            allowed=getattr(caller.allowed, holds) if holds else None,
             spent=caller.cost,
             unpriced=caller.unpriced,
         )
 
     def _caller(self, caller: Caller) -> dict[str, Any]:
-        purse = caller.purse
+        purse, budget = caller.purse, caller.allowed.budget
         standing = None if purse is None else purse.standing()
         waiting = self._gate.waits_of(caller.name)
         spent = known(caller.cost, caller.unpriced)
@@ -151,14 +159,14 @@ class Status:
             "inside": caller.inside,
             "spent": None if spent is None else round(spent, 6),
             "unknown_costs": caller.unpriced,
-            "budget": None if standing is None else standing.budget,
+            "budget": None if budget is None else str(budget),
             "left": None if standing is None else standing.left,
         }
 
     def _holds(self, caller: Caller) -> str:
         """What calls of a caller wait for; "" for nothing of its own."""
         own = caller.holds(asyncio.get_running_loop().time()) if self._gate.waits_of(caller.name) else ""
-        return own or ("budget" if caller.purse is not None and caller.purse.waiting else "")
+        return own or ("budget" if caller.lacks_money else "")
 
     def _lines(self) -> Iterator[str]:
         now = self.now()

@@ -49,7 +49,8 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
         lost: how many had not ended when their process was killed: nobody knows how they ended, and what they cost.
         waiting: how many wait for their turn now.
         open: how many have not ended: these, and those that are being answered.
-        holds: the limit of its own for which these wait, such as ``rpm``; "" for none.
+        holds: the limit of its own for which these wait, such as ``rpm``; ``budget`` if calls that had their turn wait
+            for money; "" for none.
         allowed: how much that limit allows.
         spent: US dollars known to be spent on it.
         unpriced: calls of unknown cost.

@@ -467,3 +467,18 @@ def test_callers_without_keys_are_told_apart_up_to_a_number(monkeypatch: pytest.
 
     world.run(main)
     assert len([*world.gateway.callers]) == 4
+
+
+def test_a_key_is_shown_before_its_first_call(file: Path):
+    """Whoever adds a key could not see whether the gateway has taken it, and no alarm could be set on its figures."""
+    keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a")), file)
+    other = keys.add("team-b", Allowed(), file)
+
+    async def main(world: World) -> tuple[Any, str]:
+        page = (await world.get("/status", x_api_key=other)).data["callers"]
+        return page, (await world.get("/metrics", x_api_key=other)).body.decode()
+
+    page, metrics = World(keys=file).run(main)
+    told = {each["caller"]: each for each in page}["team-a"]
+    assert (told["calls"], told["budget"]) == (0, "$20 a day (key team-a)")
+    assert 'flatout_gateway_calls_total{caller="team-a"} 0' in metrics

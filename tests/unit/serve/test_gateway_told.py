@@ -27,7 +27,9 @@ from flatout.serve.callers import Allowed
 from flatout.serve.steered import SteeredGateway
 from flatout.store import RunReader
 from flatout.store.gateway import JOB, CallerServed, Served
+from flatout.store.scope import Scope
 from flatout.testing import Faults, ProviderSettings, VirtualLoop
+from flatout.values.budget import Budget
 
 from .gateways import CHAT, PATHS, World
 
@@ -81,6 +83,22 @@ def test_a_callers_own_limit_is_named_where_people_look(place: Path, tmp_path: P
     assert why[0].cause == "caller"
     assert "calls of team-a wait for a limit of its own key: 60 calls a minute." in why[0].text
     assert facts.answered == 30 - caller["waiting"] - caller["inside"]
+
+
+def test_a_budget_that_holds_calls_is_named_where_people_look(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """While the server of a key's budget is away, nothing would say why the gateway sends nothing."""
+
+    async def away(*_: object) -> None:
+        await asyncio.sleep(1.0)
+
+    monkeypatch.setattr(Scope, "lend", away)
+    ring = tmp_path / "keys.json"
+    key = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), ring)
+    (caller,), _, why = served(place, ring, key, calls=3, seconds=5.5)
+    assert caller["holds"] == "budget"
+    assert "Calls of team-a wait for the budget of its key" in why[0].text
 
 
 def test_a_gateway_is_told_by_its_calls_and_callers(place: Path, tmp_path: Path):
