@@ -141,9 +141,9 @@ $(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/pip
 	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --editable .
 	@touch $@
 
-# Ray and Daft, for tests/integration/test_engines.py and benchmarks/cluster.py: 700 MB.
+# Ray, Daft, Dask, Spark and datasets, for tests/integration/test_*engines*.py and benchmarks/cluster.py: 1.4 GB.
 .venv-engines: tests/support/engine-requirements.txt
-	@echo "Installing Ray and Daft into $@ ..."
+	@echo "Installing Ray, Daft and other engines into $@ ..."
 	@$(PYTHON) -m venv --clear $@
 	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --requirement $<
 	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --editable .

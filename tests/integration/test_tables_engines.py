@@ -1,12 +1,10 @@
 """Tables in the engines that people have: the real libraries, each with `Answers` as its function.
 
-They are not needed otherwise, so each is left out where it is not installed: ``pip install dask datasets pyspark``.
+Dask, Hugging Face's datasets and Spark run in a program of their own, where ``make .venv-engines`` has installed them.
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import which
@@ -17,6 +15,7 @@ import pytest
 from flatout.tables import Answers, answer
 from flatout.testing import digest_of
 from tests.support.command_samples import Provider, provider
+from tests.support.engine_jobs import installed, jobs, whole
 
 pa = pytest.importorskip("pyarrow")
 
@@ -43,49 +42,33 @@ def first_words(texts: Any) -> list[str]:
     return [text.split()[0] for text in texts]
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "processes"])
-def test_dask(ask: Answers, server: Provider, scheduler: str) -> None:
+def asks_once(name: str, server: Provider, **settings: Any) -> None:
+    """A job in which each row is asked once, and planning it asks none."""
+    with jobs(server, rows=40, **settings) as start:
+        assert start(name).told() == whole(40)
+    assert server.received == 40
+
+
+@installed
+@pytest.mark.parametrize("scheduler", [pytest.param("threads", marks=pytest.mark.soak), "processes"])
+def test_dask(server: Provider, scheduler: str) -> None:
     """Partitions would lose rows, or planning them would send made-up ones."""
-    frames, pd = engine("dask.dataframe"), engine("pandas")
-    given = frames.from_pandas(pd.DataFrame({"text": ROWS}), npartitions=4)
-    planned = given.map_partitions(ask, meta=ask(given._meta))
-    assert server.stats()["received"] == 0
-    made = planned.compute(scheduler=scheduler)
-    assert first_words(made["label"]) == WANTED
-    assert server.stats()["received"] == 40
+    asks_once("dask", server, scheduler=scheduler)
 
 
-@pytest.mark.parametrize("workers", [None, 2])
-def test_datasets_map(ask: Answers, tmp_path: Path, workers: int | None) -> None:
+@installed
+@pytest.mark.parametrize("workers", [pytest.param(None, marks=pytest.mark.soak), 2])
+def test_datasets_map(server: Provider, workers: int | None) -> None:
     """A pipeline of ``map`` steps would need another tool for the question."""
-    datasets = engine("datasets")
-    given = datasets.Dataset.from_dict({"text": ROWS}).with_format("arrow")
-    made = given.map(ask, batched=True, batch_size=10, num_proc=workers, load_from_cache_file=False)
-    assert first_words(made.with_format(None)["label"]) == WANTED
+    asks_once("datasets", server, workers=workers)
 
 
+@installed
+@pytest.mark.skipif(which("java") is None, reason="Spark needs Java")
 @pytest.mark.soak
-@pytest.mark.filterwarnings("ignore:PySpark does not yet fully support pandas:FutureWarning")
-def test_spark(ask: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark(server: Provider) -> None:
     """Spark's workers could not load the question, or its schema would not be theirs."""
-    engine("pyspark")
-    if which("java") is None:
-        pytest.skip("Spark needs Java")
-    from pyspark.sql import SparkSession
-    from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
-
-    path = os.pathsep.join(filter(None, ["src", os.environ.get("PYTHONPATH")]))
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    monkeypatch.setenv("PYTHONPATH", path)
-    built = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-    spark = built.config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1").getOrCreate()
-    try:
-        mails = spark.createDataFrame([(row,) for row in ROWS], ["text"]).repartition(4)
-        schema = from_arrow_schema(ask.schema(to_arrow_schema(mails.schema)))
-        made = {row.text: row.label for row in mails.mapInArrow(ask.stream, schema).collect()}
-    finally:
-        spark.stop()
-    assert first_words(made[row] for row in ROWS) == WANTED
+    asks_once("spark", server)
 
 
 def test_duckdb_readers(ask: Answers, server: Provider) -> None:

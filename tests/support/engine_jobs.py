@@ -1,4 +1,4 @@
-"""Programs over Ray and Daft in processes of their own, and the cluster of Ray that they use.
+"""Programs over Ray, Daft and other engines in processes of their own, and the cluster of Ray that they use.
 
 ``make .venv-engines`` installs the engines, in an environment of their own. The programs are in
 `tests.support.engine_programs`. Ray listens on every interface, so all of it wants a network of its own.
@@ -39,8 +39,9 @@ ENVIRONMENT = {
 MEMORY = 150_000_000
 """Bytes of the object store of each of Ray's nodes."""
 
+installed = pytest.mark.skipif(not PYTHON.exists(), reason="the engines are not installed: make .venv-engines")
 needs_engines = [
-    pytest.mark.skipif(not PYTHON.exists(), reason="the engines are not installed: make .venv-engines"),
+    installed,
     pytest.mark.skipif(not own_network.available(), reason="needs a network of its own, so root on Linux"),
 ]
 
@@ -249,8 +250,8 @@ def uses_the_limit(name: str, rows: int, faults: Faults = FAULTS, **settings: An
         provider(latency=0.5, rpm=RPM, burst=BURST, faults=faults) as server,
         jobs(server, rows=rows, **settings) as start,
     ):
-        assert start(name).told() == whole(rows)
-        stats = server.stats()
+        told, stats = start(name).told(), server.stats()
+        assert told == whole(rows), told
         assert stats["refused"] == 0
         assert stats["faults"]
         assert used(stats, RPM) >= 0.95, stats["admitted_per_second"]
@@ -276,5 +277,6 @@ def goes_on_after(
         kill(job)
         if job.over:
             job = start(name)
-        assert job.told() == whole(rows)
-        assert server.received <= rows + in_flight + again
+        told = job.told()
+        assert told == whole(rows), told
+        assert server.received <= rows + in_flight + again, server.received
