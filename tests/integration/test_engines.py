@@ -60,6 +60,8 @@ def test_ray_is_told_the_types_and_tells_in_a_sentence_what_is_wrong(run: own_ne
             told = start("ray_looks").told()
             assert server.received == 3
         assert told["as_looked"]
+        names = ["id", "text", "answer", "error", "cost"]
+        assert told["unknown"] == [names, names, [name for name in names if name != "text"]] * 2
         [line] = (
             number for number, line in enumerate(told["refusal"]) if "cannot be reached, so nothing is sent" in line
         )

@@ -16,6 +16,7 @@ import pytest
 import flatout.daft
 import flatout.ray
 from flatout import ConfigError, Limits
+from flatout.ray._schema import Inferred
 from tests.support.answered_tables import Lines, options
 
 pa = pytest.importorskip("pyarrow")
@@ -24,21 +25,36 @@ LIMITS = Limits(rpm=6_000)
 
 
 class Dataset:
-    """A dataset that notes what is done with it."""
+    """A dataset that notes what is done with it.
 
-    def __init__(self, schema=None) -> None:
+    Args:
+        schema: what Ray knows of it.
+        first: what it finds out by reading the first row.
+        step: its last step.
+    """
+
+    def __init__(self, schema=None, first=None, step=None) -> None:
         self._schema = schema
-        self._logical_plan = SimpleNamespace(dag=SimpleNamespace(infer_schema=None))
+        self._first = first
+        self._logical_plan = SimpleNamespace(dag=step or SimpleNamespace(infer_schema=lambda: None))
         self.done: dict[str, dict] = {}
 
-    def schema(self, fetch_if_missing: bool):
-        assert not fetch_if_missing  # else upstream rows would be asked, and paid
-        return None if self._schema is None else SimpleNamespace(names=self._schema.names, base_schema=self._schema)
+    def schema(self, fetch_if_missing: bool = True):
+        known = self._first if fetch_if_missing and self._schema is None else self._schema
+        return None if known is None else SimpleNamespace(names=known.names, base_schema=known)
 
     @property
     def inferred(self):
         """What Ray infers of the last step."""
         return self._logical_plan.dag.infer_schema
+
+    def _base_schema(self, fetch_if_missing: bool = True):
+        """What Ray does for a schema before it asks rows; it has the method, with this name."""
+        return self.inferred()
+
+    def drop_columns(self):
+        """As Ray, which makes a function of it if the columns are not known."""
+        return self.inferred()
 
     def repartition(self, **given):
         self.done["repartition"] = given
@@ -56,10 +72,12 @@ Dataset.__module__ = "ray.data.dataset"
 def ray(monkeypatch):
     """A Ray that does nothing."""
     modules = {name: ModuleType(name) for name in ("ray", "ray.data", "ray.cloudpickle")}
+    modules["ray"].cluster_resources = lambda: {"CPU": 8.0}
     modules["ray.data"].ActorPoolStrategy = dict
     modules["ray.cloudpickle"].dumps = pickle.dumps
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
+    return modules["ray"]
 
 
 def asked(prompt="{{ text }}", names=("id", "text"), **more):
@@ -78,7 +96,17 @@ def test_ray_is_told_to_take_enough_blocks_at_once(ray):
     assert pool["enable_true_multi_threading"]
     assert pool["max_concurrent_calls_per_actor"] * 1_000 >= LIMITS.rpm * 2
     assert pool["max_tasks_in_flight_per_actor"] > pool["max_concurrent_calls_per_actor"]
-    assert batches["num_cpus"] < 1
+
+
+@pytest.mark.parametrize(
+    ("there", "actors", "reserved"), [(8, 1, 0.25), (3, 4, 0.25), (2, 1, 0), (1, 1, 0), (4, 12, 0), (None, 1, 0)]
+)
+def test_ray_keeps_whole_processors_for_its_own_steps(ray, there, actors, reserved):
+    """A job with checkpoints on two processors, or any on one, would wait for ever without a word."""
+    ray.cluster_resources = lambda: {} if there is None else {"CPU": there}
+    limits = Limits(rpm=6_000, shared="team")
+    assert asked(actors=actors, limits=limits)[1]["num_cpus"] == reserved
+    assert asked(actors=actors, limits=limits, num_cpus=1)[1]["num_cpus"] == 1
 
 
 def test_what_ray_sends_to_an_actor_makes_the_class_there(ray):
@@ -131,9 +159,12 @@ def test_what_is_wrong_is_told_before_ray_starts_anything(ray, wrong, told):
         asked(**wrong)
 
 
-def test_columns_that_are_not_known_yet_are_no_reason_to_ask_the_rows_before(ray):
+def test_columns_that_are_not_known_yet_are_no_reason_to_read_rows(ray):
     """A second question to the same rows would ask the first one already when it is written down."""
-    flatout.ray.answer(Dataset(None), "{{ text }}", model="m")
+    ds = Dataset(None, first=pa.schema({"txet": pa.string()}))  # which would be refused
+    made = flatout.ray.answer(ds, "{{ text }}", model="m")
+    assert made.inferred() is None
+    assert made._base_schema(fetch_if_missing=False) is None  # a look at the Dataset itself, as in a notebook
 
 
 def test_ray_is_told_the_schema(ray):
@@ -145,12 +176,39 @@ def test_ray_is_told_the_schema(ray):
     )
 
 
+def test_the_schema_of_a_file_without_types_is_found_out_before_the_question(ray):
+    """Ray would ask a row of a CSV file whenever somebody looks at the types, and all rows if a sort follows."""
+    made = flatout.ray.answer(Dataset(None, first=pa.schema({"text": pa.string()})), "{{ text }}", model="m")
+    for looked in (made._base_schema(), made.drop_columns()):
+        assert looked.names == ["text", "answer", "error"]
+    empty = flatout.ray.answer(Dataset(None), "{{ text }}", model="m")
+    assert empty._base_schema() is None
+    wrong = flatout.ray.answer(Dataset(None, first=pa.schema({"txet": pa.string()})), "{{ text }}", model="m")
+    with pytest.raises(ConfigError, match="no column text"):
+        wrong._base_schema()
+
+
 def test_a_schema_of_another_kind_is_not_promised(ray):
     """The types in pandas are not those of the blocks, so later steps would rely on wrong ones."""
     ds = Dataset(SimpleNamespace(names=["id", "text"]))
-    assert flatout.ray.answer(ds, "{{ text }}", model="m", limits=LIMITS).inferred is None
+    assert flatout.ray.answer(ds, "{{ text }}", model="m", limits=LIMITS).inferred() is None
     with pytest.raises(ConfigError, match="no column txet"):
         flatout.ray.answer(ds, "{{ txet }}", model="m", limits=LIMITS)
+
+
+class OtherStep:
+    """A step of a Ray that asks for schemas in another way."""
+
+    def infer_schema(self, of: str) -> str:
+        return of
+
+
+@pytest.mark.parametrize("step", [OtherStep(), object(), SimpleNamespace(infer_schema=None)])
+def test_another_ray_goes_its_own_way(ray, step):
+    """An upgrade of Ray would end every job, though nothing but a look at the types depends on it."""
+    made = flatout.ray.answer(Dataset(pa.schema({"text": pa.string()}), step=step), "{{ text }}", model="m")
+    assert made._logical_plan.dag is step
+    assert not isinstance(getattr(step, "infer_schema", None), Inferred)
 
 
 def test_several_actors_may_share_a_limit(ray):

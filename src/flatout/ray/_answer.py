@@ -11,16 +11,20 @@ from typing import Any, TypeVar
 
 from flatout import tables
 from flatout.errors import ConfigError
-from flatout.tables._arrow import arrow
 from flatout.tables._question import Prompt
 from flatout.tables._whole import is_a
 from flatout.tables._workers import batches_at_once, check_counts, check_travels, engine, for_all_workers, keyless
 from flatout.values import Limits
 
+from ._schema import Inferred, declare
+
 DatasetT = TypeVar("DatasetT")
 
 CPUS = 0.25
-"""Processors that Ray reserves for an actor. It mostly waits, and readers need a processor."""
+"""Processors that Ray reserves for an actor. It mostly waits."""
+
+WHOLE = 2
+"""Processors that Ray's own steps wait for: a whole one for readers and writers, one for a filter of checkpoints."""
 
 
 class Answers(tables.Answers):
@@ -78,7 +82,7 @@ def answer(
     actors: int = 1,
     rows_per_block: int = 1_000,
     cache: bool | str | os.PathLike[str] | None = None,
-    num_cpus: float = CPUS,
+    num_cpus: float | None = None,
     **options: Any,
 ) -> DatasetT:
     """Ask a question of every row of a Dataset. The answers, and the errors of rows without one, are columns of it.
@@ -100,7 +104,8 @@ def answer(
         rows_per_block: rows that Ray hands over, retries and writes together.
         cache: keeps answers where all actors find them. Without it, what an actor has been answered and not handed on
             is paid again when the actor dies. A path is one file on one machine.
-        num_cpus: processors that Ray reserves for an actor.
+        num_cpus: processors that Ray reserves for an actor. By default a quarter of one; none in a cluster so small
+            that Ray's own steps would wait for theirs for ever.
         **options: the other options of `flatout.tables.Answers`.
 
     Raises:
@@ -121,7 +126,8 @@ def answer(
     given = {"model": model, "limits": limits, "cache": for_all_workers(cache), **options}
     answers = tables.Answers(prompt, **given)
     check_travels({"prompt": prompt, **given}, engine("ray.cloudpickle", "ray").dumps)
-    schema = _schema(answers, ds)
+    inferred = Inferred(answers, ds)
+    inferred.known()  # so that a column that is missing is told now, if the columns are known
     at_once = batches_at_once(limits, rows_per_block, actors)
     blocks: Any = ds
     answered: DatasetT = blocks.repartition(target_num_rows_per_block=rows_per_block).map_batches(
@@ -135,29 +141,14 @@ def answer(
             max_tasks_in_flight_per_actor=at_once + 1,
             enable_true_multi_threading=True,
         ),
-        num_cpus=num_cpus,
+        num_cpus=_cpus(actors) if num_cpus is None else num_cpus,
         udf_modifying_row_count=False,
     )
-    if schema is not None:
-        _declare(answered, schema)
+    declare(answered, inferred)
     return answered
 
 
-def _schema(answers: tables.Answers, ds: Any) -> Any:
-    """What comes out; None if that is not known before a row is read."""
-    if (given := ds.schema(fetch_if_missing=False)) is None:
-        return None
-    pa = arrow()
-    if isinstance(given.base_schema, pa.Schema):
-        return answers.schema(given.base_schema)
-    answers.schema(pa.schema([(name, pa.null()) for name in given.names]))  # blocks of pandas: types come with the rows
-    return None
-
-
-def _declare(ds: Any, schema: Any) -> None:
-    """Tell Ray the schema of a Dataset's last step. Otherwise it asks a row, and pays, to find out.
-
-    Each of Ray's own steps infers its schema. ``map_batches`` has no option for one, so this sets what the step infers.
-    """
-    step = ds._logical_plan.dag
-    object.__setattr__(step, "infer_schema", lambda: schema)  # the step is a frozen dataclass
+def _cpus(actors: int) -> float:
+    """The processors to reserve for each of these actors."""
+    there = engine("ray", "ray").cluster_resources().get("CPU", 0)
+    return CPUS if there >= WHOLE + CPUS * actors else 0
