@@ -16,6 +16,7 @@ import pytest
 import flatout.daft
 import flatout.ray
 from flatout import ConfigError, Limits
+from flatout.daft._answer import _Answers as DaftAnswers
 from flatout.ray._schema import Inferred
 from tests.support.answered_tables import Lines, options
 
@@ -221,6 +222,14 @@ def test_another_table_than_a_dataset_is_refused(ray):
     """Users would read that a frame has no attribute repartition."""
     with pytest.raises(ConfigError, match="a Dataset of Ray Data is needed, not a Table"):
         flatout.ray.answer(pa.table({"text": ["a"]}), "{{ text }}", model="m")
+
+
+def test_a_column_that_daft_was_not_given_is_told_as_such():
+    """Users would search a frame that has the column for the reason why it has not."""
+    answers = DaftAnswers("{{ subject }}: {{ text }}", model="m")
+    answers.check(["subject", "text"])
+    with pytest.raises(ConfigError, match=r"no column subject; it has: text \(the table is what .* column, names\)"):
+        answers.check(["text"])
 
 
 @pytest.mark.parametrize(

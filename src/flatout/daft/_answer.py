@@ -63,7 +63,9 @@ def answer(
     own = {"model": model, "limits": limits, "cache": for_all_workers(cache), "into": into}
     given = {"prompt": prompt, **own, **options, "replace": True}  # a struct of its own has room for every name
     check_travels(given, engine("daft.pickle", "daft").dumps)
-    dtype = daft.DataType.from_arrow_type(_Answers(**given).struct(names))
+    answers = _Answers(**given)
+    answers.check(names)
+    dtype = daft.DataType.from_arrow_type(answers.struct(names))
 
     class Asked:
         def __init__(self) -> None:
@@ -80,6 +82,17 @@ def answer(
 
 class _Answers(tables.Answers):
     """Answers as structs, apart from the columns that they are made of."""
+
+    def check(self, names: list[str]) -> None:
+        """Check that the prompt uses no other columns than these.
+
+        Raises:
+            ConfigError: it does.
+        """
+        try:
+            self._question.check(names)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (the table is what answer's first argument, column, names)") from None
 
     def struct(self, names: list[str]) -> Any:
         """The type of the answers to rows with these columns."""
