@@ -142,7 +142,7 @@ def test_a_checkpoint_of_ray_skips_the_blocks_that_were_written() -> None:
     """Whoever has no cache would pay for all rows again: blocks would be begun together, and none be written."""
 
     def work() -> None:
-        with cluster(cpus=8):  # Ray's filter takes one for itself, and so does each step
+        with cluster(cpus=2):  # Ray's filter takes one for itself, and its steps take turns with the other
             goes_on_after(Job.kill, 800, at=450, name="ray_checkpointed", again=200, block=100, address=ADDRESS)
 
     own_network.alone(work)
