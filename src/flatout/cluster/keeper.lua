@@ -57,7 +57,7 @@ local function met(keeper, ask, known, now)
   end
   keeper[K_WORKERS] = workers
   if not known then
-    known = {ask[WORKER], now, 0, 0, 0, 0, 0, 0}
+    known = {ask[WORKER], now, ask[SHARE], 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
     keeper[K_CLAIMED] = keeper[K_CLAIMED] + ask[SHARE]
   end
@@ -66,7 +66,7 @@ local function met(keeper, ask, known, now)
 end
 
 local function share_of(keeper, ask, worker)
-  local most, others = keeper[K_LAST] >= keeper[K_RETURNING] + ACTIVE and 1 or keeper[K_CLAIMED], 0
+  local most, others = keeper[K_LAST] >= keeper[K_RETURNING] + ACTIVE and 1 or min(1, keeper[K_CLAIMED]), 0
   for _, each in ipairs(keeper[K_WORKERS]) do
     if each ~= worker then others = others + each[W_SHARE] end
   end
@@ -232,11 +232,12 @@ local function exchange(keeper, clock, ask)
   if known and ask[NUMBER] <= known[W_NUMBER] then return late(keeper) end
   local now = present(keeper, clock, ask, known)
   local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
-  if (forgot or ask[ALONE] and was_away(keeper, ask, now)) and now > keeper[K_RETURNING] + RETURN then
+  local away = forgot or ask[ALONE] and was_away(keeper, ask, now)
+  local worker = met(keeper, ask, known, now)
+  if away and now > keeper[K_RETURNING] + RETURN then
     keeper[K_RETURNING], keeper[K_CLAIMED] = now + RETURN, 0
     for _, each in ipairs(keeper[K_WORKERS]) do keeper[K_CLAIMED] = keeper[K_CLAIMED] + each[W_SHARE] end
   end
-  local worker = met(keeper, ask, known, now)
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)
   local leases = leases_of(keeper, ask, worker, now)

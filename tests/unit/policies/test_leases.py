@@ -29,6 +29,7 @@ class Member:
         self.team.waiting = lambda: self.waiting
         self.gcra = self.team.gcra("rpm", world.rate, BURST, self.now())
         self.every, self.turns, self.sent, self.ends = 1, 0, 0, []
+        self.wakes_at = world.now
 
     def now(self):
         return self.world.now + self.skew
@@ -88,6 +89,23 @@ class World:
 
     def happens(self, what, member, step):
         """One event."""
+        if what == "arrive":
+            while self.late:
+                self.hear(*self.late.pop())
+        elif what == "forget":
+            self.keeper = Keeper()
+        elif what == "step":
+            self._step(step)
+        elif what in ("down", "up"):
+            self.up = what == "up"
+        elif what == "die":
+            self.members.remove(member)
+            self.join()
+        elif member.wakes_at <= self.now:
+            self._happens_to(member, what, abs(step) / 100.0)
+
+    def _happens_to(self, member, what, seconds):
+        """One event of a worker that is awake."""
         if what == "talk":
             member.talk()
         elif what == "lose the request":
@@ -96,28 +114,19 @@ class World:
             member.talk(answered=False)
         elif what == "be late":
             member.talk(heard=False, late=True)
-        elif what == "arrive":
-            while self.late:
-                self.hear(*self.late.pop())
-        elif what == "die":
-            self.members.remove(member)
-            self.join()
         elif what == "pause":
-            member.team.paused_until = member.now() + abs(step) / 100.0
+            member.team.paused_until = member.now() + seconds
         elif what == "go on":
             member.team.paused_until = member.now()
-        elif what == "step":
-            self._step(step)
-        elif what == "forget":
-            self.keeper = Keeper()
         else:
-            self.up = what == "up"
+            member.wakes_at = self.now + seconds
+            member.skew -= seconds if what == "suspend" else 0.0  # then its clock stands still, too
 
     def _step(self, step):
         """The keeper's clock is set. Workers that knew it notice."""
         self.clock += step
         for member in self.members:
-            if member.team.active:
+            if member.team.active and member.wakes_at <= self.now:
                 member.talk()
 
     def run(self, seconds, step=0.01):
@@ -128,7 +137,7 @@ class World:
             for member in self.members:
                 now = member.now()
                 member.turns += 1
-                if member.turns % member.every:
+                if member.turns % member.every or member.wakes_at > self.now:
                     continue
                 if (member.asked and member.team.needs(now)) or member.team.due_at(now) <= now:
                     member.talk()
@@ -137,7 +146,7 @@ class World:
 
 
 TALK = ["talk", "lose the request", "lose the answer", "be late", "arrive"]
-TROUBLE = ["die", "pause", "go on", "step", "forget", "down", "up"]
+TROUBLE = ["die", "pause", "go on", "step", "forget", "down", "up", "stop", "suspend"]
 DO = st.tuples(
     st.sampled_from([*TALK, *TROUBLE]),
     st.integers(0, 3),
@@ -324,13 +333,14 @@ def test_shares_without_a_keeper_are_never_more_than_one_together():
     assert [member.team.share for member in world.members] == pytest.approx([1 / 6] * 6)
 
 
-def test_a_worker_that_begins_after_the_keeper_lost_its_memory_soon_has_a_share():
+@pytest.mark.parametrize(("away", "forgets"), [(1.0, True), (ACTIVE + 2.0, True), (ACTIVE + 2.0, False)])
+def test_a_worker_that_begins_after_the_keeper_was_away_soon_has_a_share(away, forgets):
     """It would stop for as long as the server is away, if that goes away again within ten seconds."""
     world = World(3)
     world.run(2.0)
     world.up = False
-    world.run(1.0)
-    world.keeper, world.up = Keeper(), True
+    world.run(away, step=0.05)
+    world.keeper, world.up = Keeper() if forgets else world.keeper, True
     world.run(0.3)
     new = world.join()
     for _ in range(15):

@@ -134,12 +134,13 @@ class Keeper(Struct, array_like=True):
             return self._late()
         now = self._present(clock, ask, known)
         forgot = known is None and 0.0 <= ask.since < ACTIVE
-        if (forgot or (ask.alone and self._was_away(ask, now))) and now > self.returning + RETURN:
+        was_away = forgot or (ask.alone and self._was_away(ask, now))
+        worker = self._met(ask, known, now)
+        if was_away and now > self.returning + RETURN:
             self.returning = now + RETURN
             self.claimed = 0.0
             for each in self.workers:
                 self.claimed += each.share
-        worker = self._met(ask, known, now)
         self._pause(ask.pause, now)
         self._hear(ask.told, now)
         leases = self._leases(ask, worker, now)
@@ -191,7 +192,7 @@ class Keeper(Struct, array_like=True):
         """The worker that asks. Those that were silent for long are forgotten."""
         self.workers = [each for each in self.workers if each is known or now - each.seen < ACTIVE]
         if known is None:
-            known = Worker(ask.worker, now)
+            known = Worker(ask.worker, now, ask.share)
             self.workers.append(known)
             self.claimed += ask.share
         known.seen, known.number = now, ask.number
@@ -203,7 +204,7 @@ class Keeper(Struct, array_like=True):
         After the keeper was away, workers that it forgot may still believe in theirs. So those that it has met since
         then have no more than they had together.
         """
-        most = 1.0 if self.last >= self.returning + ACTIVE else self.claimed
+        most = 1.0 if self.last >= self.returning + ACTIVE else min(1.0, self.claimed)
         others = 0.0
         for each in self.workers:
             if each is not worker:
