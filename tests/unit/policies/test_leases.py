@@ -466,6 +466,18 @@ def test_slots_of_a_worker_that_dies_are_free_within_a_second():
     assert min(slots(world, 8, 2.0)) == 8
 
 
+def test_a_worker_that_stood_still_uses_no_slots_that_others_have_meanwhile():
+    """A process that goes on finds its last exchange timed out, and would take the server for away."""
+    world = World(2)
+    slots(world, 8, 5.0)
+    stopped = world.members.pop()
+    ask, _ = stopped.team.ask(stopped.now())
+    slots(world, 8, SILENT + 2.0)
+    stopped.team.failed(ask, stopped.now())
+    world.members.append(stopped)
+    assert max(slots(world, 8, 5.0)) <= 8
+
+
 def test_an_exchange_that_arrives_after_a_later_one_changes_nothing():
     """What a worker had long given up would count, and what it has since then would be lent to others."""
     world = World(2)

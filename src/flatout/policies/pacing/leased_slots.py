@@ -11,6 +11,10 @@ from .leases import SILENT
 POLL = 0.1
 """Seconds after which a worker asks again for slots that it was not granted."""
 
+STAYS = 1.5 * SILENT
+"""Seconds after the keeper's last word in which a worker finds out that the keeper is away. One that finds out later has
+stood still, and others have its slots."""
+
 
 class LeasedMembers:
     """How many requests this worker may have in flight. See `sharing.Members`.
@@ -118,6 +122,8 @@ class LeasedMembers:
         self._promised = max(self._promised, slots)
         self.hungry = False
 
-    def go_alone(self) -> None:
-        """The keeper is away: what was promised stays."""
+    def go_alone(self, now: float) -> None:
+        """The keeper is away. What was promised stays, unless it was so long ago that others may have it."""
         self._away = True
+        if now - self._heard_at >= STAYS:
+            self._promised = 0.0

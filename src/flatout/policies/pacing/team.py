@@ -205,7 +205,7 @@ class Team:
         share = self.share if now - self._heard_at < ACTIVE else 0.0
         for gcra in self._gcras.values():
             gcra.go_alone(share, now + LEASE)
-        self.members.go_alone()
+        self.members.go_alone(now)
         return True
 
     def _ask_open(self) -> None:
