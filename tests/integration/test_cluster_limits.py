@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from contextlib import suppress
@@ -116,6 +117,26 @@ def test_workers_go_on_through_many_restarts_of_redis(tmp_path, redis):
         four.wait(range(WORKERS))
         assert stats(four.url)["refused"] == 0
         assert use(again, four.still(), WORKERS) >= 0.93
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("sleeper", ["a worker", "redis"])
+def test_nothing_is_refused_or_lost_after_a_sleep(tmp_path, redis, sleeper):
+    """A laptop that is opened again, or a server that was suspended, would make the provider refuse the whole fleet."""
+    with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as three:
+        three.start(3, 60.0, shared=redis.address("team"), rpm=RPM)
+        three.wait_until_busy()
+        process = three.asking[0].pid if sleeper == "a worker" else redis.pid
+        for seconds in (1.0, 31.0):
+            os.kill(process, signal.SIGSTOP)
+            time.sleep(seconds)
+            os.kill(process, signal.SIGCONT)
+            time.sleep(3.0)
+        again = three.watch(6.0)
+        three.wait(range(3))  # each has seen that all of its calls were answered
+        seen = stats(three.url)
+        assert seen["refused"] == 0
+        assert use(again, three.still(), 3) >= 0.93
 
 
 def ask(limits):

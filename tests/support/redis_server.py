@@ -61,6 +61,12 @@ class RedisServer:
             assert time.monotonic() < ends, "the server does not start"
             time.sleep(0.01)
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None:

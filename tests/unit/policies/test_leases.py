@@ -249,6 +249,15 @@ def test_leases_end_with_the_memory_of_the_keeper_that_granted_them():
     assert len(world.sent) >= 0.9 * rate * 30.0
 
 
+def test_a_days_limit_is_kept_though_the_keeper_loses_its_memory():
+    """A server that restarts empty would let the team spend the whole day's requests once more."""
+    world = World(4, rate=0.05)
+    for _ in range(10):
+        world.run(100.0, step=0.5)
+        world.keeper = Keeper()
+    assert len(world.sent) == pytest.approx(0.05 * 1_000.0, abs=2)
+
+
 def test_one_workers_pause_is_all_workers_and_its_end_too():
     """Each would be refused by itself before it waits, or wait for a pause that was called off."""
     world = World(4)
