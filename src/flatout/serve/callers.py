@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
@@ -63,9 +63,13 @@ class Caller:
         cost: US dollars known to be spent on it.
         unpriced: calls of unknown cost.
         purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
+        removed: whether its key was removed: then what waits is not sent.
     """
 
-    __slots__ = ("_rate", "allowed", "calls", "cost", "failures", "hung_up", "inside", "name", "purse", "unpriced")
+    __slots__ = (
+        *("_rate", "allowed", "calls", "cost", "failures", "hung_up", "inside", "name", "purse", "removed"),
+        "unpriced",
+    )
 
     def __init__(self, name: str, allowed: Allowed = _ANYTHING) -> None:
         self.name = name
@@ -73,6 +77,7 @@ class Caller:
         self.cost = 0.0
         self.failures: dict[str, FailedCalls] = {}
         self.purse: Purse | None = None
+        self.removed = False
         self.allow(allowed)
 
     def allow(self, allowed: Allowed) -> None:
@@ -152,9 +157,19 @@ class Callers:
             if allowed is None and len(self._known) >= MOST_UNKNOWN:
                 name = OTHERS
             caller = self._known.setdefault(name, Caller(name))
+        caller.removed = False
         if allowed is not None and caller.allowed != allowed:
             await self._allow(caller, allowed)
         return caller
+
+    def remove(self, names: Iterable[str]) -> None:
+        """The keys of these names were removed: send nothing more for them, and give their money back."""
+        for caller in (self._known[name] for name in names if name in self._known):
+            caller.removed = True
+            caller.allow(_ANYTHING)
+            if caller.purse is not None:
+                self._loans.dismiss(caller.purse)
+                caller.purse = None
 
     async def _allow(self, caller: Caller, allowed: Allowed) -> None:
         async with self._changing:  # opening a budget takes a moment

@@ -144,6 +144,7 @@ class Calls:
         Raises:
             QueueFull: there is no room to wait.
             CallError: its turn did not come in time, or would cost more than is left.
+            ConfigError: its caller's key was removed meanwhile.
         """
         began = asyncio.get_running_loop().time()
         call = asking.call
@@ -157,6 +158,8 @@ class Calls:
         try:
             if caller.purse is not None:
                 await self._load_prices(call.model)
+            if caller.removed:
+                raise ConfigError(f"not sent: the key of {caller.name} was removed")
             if caller.purse is None:
                 yield journey
             else:

@@ -140,8 +140,8 @@ class Keyring:
         """The key of a name; None if there is none."""
         return next((key for key in self if key.name == name), None)
 
-    def look(self) -> None:
-        """Read the file, if it has changed. This may wait for the disk.
+    def look(self) -> set[str]:
+        """Read the file, if it has changed. This may wait for the disk. Returns the names whose keys are gone since.
 
         Raises:
             ConfigError: it cannot be read.
@@ -151,6 +151,9 @@ class Keyring:
             stamp = (found.st_mtime_ns, found.st_ino)
         except OSError:
             stamp = None
-        if stamp != self._stamp:
-            self._by_digest = {key.digest: key for key in read(self._file)}
-            self._stamp = stamp
+        if stamp == self._stamp:
+            return set()
+        before = {key.name for key in self}
+        self._by_digest = {key.digest: key for key in read(self._file)}
+        self._stamp = stamp
+        return before - {key.name for key in self}

@@ -144,7 +144,9 @@ class Gateway:
         """A block in which the file of keys is followed, and what is borrowed and not needed goes back."""
 
         async def look() -> None:
-            await asyncio.to_thread(self.keyring.look)
+            if removed := await asyncio.to_thread(self.keyring.look):
+                self.callers.remove(removed)
+                self.gate.drain_all()
 
         tasks = [
             asyncio.create_task(repeated(look, keys.LOOK, "the file of keys is not followed")),

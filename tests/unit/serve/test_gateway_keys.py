@@ -482,3 +482,24 @@ def test_a_key_is_shown_before_its_first_call(file: Path):
     told = {each["caller"]: each for each in page}["team-a"]
     assert (told["calls"], told["budget"]) == (0, "$20 a day (key team-a)")
     assert 'flatout_gateway_calls_total{caller="team-a"} 0' in metrics
+
+
+def test_what_a_removed_key_has_waiting_is_not_sent(file: Path):
+    """Thousands of calls of a key that leaked would still be sent and paid for, and money stay lent to it."""
+    made = keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a"), rpm=60), file)
+    other = keys.add("team-b", Allowed(), file)
+
+    async def main(world: World) -> list[int]:
+        async with world.gateway.tended():
+            asked = [asyncio.ensure_future(chat(x_api_key=made)(world)) for _ in range(50)]
+            await asyncio.sleep(5.5)
+            keys.remove("team-a", file)
+            got = [each.status for each in await asyncio.gather(*asked)]
+            await asyncio.sleep(2 * LOOK)
+            assert [each.lent for each in accounts(state_folder() / "budgets")] == [()]
+            assert (await chat(x_api_key=other)(world)).status == 200
+            return got
+
+    got = World(keys=file).run(main)
+    assert 5 <= got.count(200) <= 8
+    assert got.count(400) == 50 - got.count(200)
