@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -226,6 +227,26 @@ def test_a_refused_body_does_not_take_its_answer_away(run: Any) -> None:
                 await client.writer.drain()
             assert (await client.answer())[0].startswith(b"http/1.1 413 ")
             assert await client.rest() == b""
+
+    run(echo, scenario)
+
+
+def test_a_refused_client_may_take_its_time_to_send_but_not_for_ever(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever uploads too much would see a broken pipe, and send it again; or a connection would stay for ever."""
+    monkeypatch.setattr(http, "LINGER", 1.0)
+    monkeypatch.setattr(http, "MOST_LINGER", 1.6)
+
+    async def scenario(place: Place) -> None:
+        async with place.client() as client:
+            client.send(POST % (b"", MAX_BODY + 1))
+            began = time.monotonic()
+            with suppress(ConnectionError):
+                while time.monotonic() < began + 10.0:
+                    client.send(b"x" * 1024)
+                    await client.writer.drain()
+                    await asyncio.sleep(0.05)
+            assert 1.3 < time.monotonic() - began < 9.0
+            await place.server.wait_empty()
 
     run(echo, scenario)
 

@@ -19,7 +19,11 @@ from .requests import MAX_BODY, Refusal, Request, RequestReader
 __all__ = ["Answer", "Handler", "HttpServer"]
 
 BACKLOG = 4096  # pending connections; a client that starts up opens thousands at once
-LINGER = 2.0  # seconds that a refused client may go on sending, because a reset would take its answer away
+LINGER = 2.0  # seconds in which a refused client may send nothing until it is cut off
+
+MOST_LINGER = 30.0
+"""Seconds that a refused client may go on sending: a reset would take its answer away. Many clients read none before
+they have sent a large request whole."""
 
 MAX_AHEAD = 1024 * 1024
 """The most bytes that a client may send while it waits for an answer."""
@@ -39,7 +43,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("_ahead", "_begun", "_drained", "_got", "_loop", "_reader", "_refused", "_seen", "_server", "_task"),
-        *("_timer", "_transport", "_waiting"),
+        *("_timer", "_transport", "_until", "_waiting"),
     )
 
     def __init__(self, server: HttpServer) -> None:
@@ -54,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._seen = 0.0  # the loop time of the last byte received, or of the end of the last answer
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
+        self._until = 0.0  # the loop time until which it may go on sending after that
         self._begun: float | None = None  # the loop time of the first byte of a request that is not whole yet
         self._got = 0  # bytes of that request
 
@@ -133,15 +138,20 @@ class Connection(asyncio.Protocol):
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Say so, and close the connection once the client has, or after `LINGER` seconds."""
+        """Say so, and close the connection once the client has, or when it has sent nothing for `LINGER` seconds."""
         self._refused = True
+        self._until = self._loop.time() + MOST_LINGER
         answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
         answer.send(refusal.status, JSON, error_body(str(refusal)))
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        self._linger()
+
+    def _linger(self) -> None:
+        """Let the client go on sending: nobody looks at it."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(LINGER, self.abort)
+        self._timer = self._loop.call_at(min(self._loop.time() + LINGER, self._until), self.abort)
 
     def _look(self) -> None:
         """Close the connection if it has been idle for long."""
@@ -165,6 +175,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of requests."""
         if self._refused:
+            self._linger()
             return
         if self._task is not None:
             self._ahead += len(data)
