@@ -1,4 +1,4 @@
-"""flatout on Ray and Daft: the real engines, in processes that are killed."""
+"""flatout on Ray: the real engine, in processes that are killed."""
 
 from __future__ import annotations
 
@@ -42,11 +42,6 @@ def ray(run: own_network.Run) -> Iterator[Cluster]:
     opened.__exit__(None, None, None)
 
 
-def test_daft_uses_the_limit_to_the_full_and_loses_nothing(run: own_network.Run) -> None:
-    """A job would wait most of the time, or lose rows, or be refused for its speed."""
-    run(lambda: uses_the_limit("daft", 900))
-
-
 def test_ray_uses_the_limit_to_the_full_and_loses_nothing(run: own_network.Run, ray: Cluster) -> None:
     """A cluster would wait most of the time, or lose rows, or be refused for its speed."""
     run(lambda: uses_the_limit("ray", 900, address=ADDRESS))
@@ -69,11 +64,6 @@ def test_ray_is_told_the_types_and_tells_in_a_sentence_what_is_wrong(run: own_ne
         assert line <= 4
 
     run(work)
-
-
-def test_a_killed_program_over_daft_run_again_pays_only_for_what_was_in_flight(run: own_network.Run) -> None:
-    """Whoever runs a job again after a crash would pay for all of it twice."""
-    run(lambda: goes_on_after(Job.kill, 600, at=300, name="daft", cache="answers.cache"))
 
 
 def test_a_killed_program_over_ray_run_again_pays_only_for_what_was_in_flight(

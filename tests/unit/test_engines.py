@@ -1,6 +1,6 @@
 """`flatout.ray` and `flatout.daft`: what they ask of their engines, without them.
 
-``tests/integration/test_engines.py`` runs the real ones.
+``tests/integration/test_engines.py`` and its siblings run the real ones.
 """
 
 from __future__ import annotations
@@ -148,6 +148,7 @@ def test_the_class_takes_no_key(held):
             r"each of 2 actors would take the whole limit for itself: give Limits\(shared=.ray://team.\), or one actor",
         ),
         ({"rows_per_block": 0}, "rows_per_block is a whole number above 0, not 0"),
+        ({"num_cpus": "all"}, "num_cpus is a number of processors, 0 or more, not 'all'"),
         ({"transport": threading.Lock()}, "transport cannot be sent to the workers"),
         ({"api_key": "sk-1"}, "api_key is not pickled"),
         ({"tempreature": 0}, "tempreature"),

@@ -15,6 +15,7 @@ from flatout.tables._question import Prompt
 from flatout.tables._whole import is_a
 from flatout.tables._workers import batches_at_once, check_counts, check_travels, engine, for_all_workers, keyless
 from flatout.values import Limits
+from flatout.values.checks import is_positive
 
 from ._schema import Inferred, declare
 
@@ -118,6 +119,8 @@ def answer(
             f"a Dataset of Ray Data is needed, not a {type(ds).__name__}: ray.data.from_pandas and others make one"
         )
     check_counts(actors=actors, rows_per_block=rows_per_block)
+    if num_cpus not in (None, 0) and not is_positive(num_cpus):
+        raise ConfigError(f"num_cpus is a number of processors, 0 or more, not {num_cpus!r}")
     if actors > 1 and (limits is None or limits.shared is None):
         raise ConfigError(
             f"each of {actors} actors would take the whole limit for itself: give "
