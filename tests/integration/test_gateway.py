@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from flatout.serve import keys, listen
 from flatout.serve.callers import Allowed
 from flatout.store.scopes import accounts
 from flatout.testing import ProviderModel, ProviderSettings, serve
+from flatout.transports import descriptors
 from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,25 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     lasted, answered = asyncio.run(main())
     assert answered == 200
     assert max(lasted) < 10
+
+
+def test_idle_clients_leave_files_for_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process may open few files, idle clients would take all of them: nobody else could be answered."""
+    monkeypatch.setattr(descriptors, "free", lambda: 20)
+
+    async def main() -> int:
+        async with gateway() as url, httpx.AsyncClient(timeout=PATIENCE) as http:
+            idle = [await asyncio.open_connection("127.0.0.1", port_of(url)) for _ in range(30)]
+            got = await http.post(f"{url}/chat/completions", json=CHAT)
+            closed = 0
+            for reader, writer in idle:
+                with suppress(TimeoutError, OSError):
+                    closed += await asyncio.wait_for(reader.read(1), 0.01) == b""
+                writer.close()
+            assert got.status_code == 200
+            return closed
+
+    assert asyncio.run(main()) >= 20
 
 
 @pytest.mark.parametrize("streams", ["", "before it begins", "in the middle"])

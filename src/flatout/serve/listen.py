@@ -19,6 +19,7 @@ from flatout.durable.opening import opened
 from flatout.errors import ConfigError
 from flatout.serving.server import HttpServer
 from flatout.store.gateway import JOB
+from flatout.transports import descriptors
 from flatout.values.secret import Secret
 
 from . import keys
@@ -182,7 +183,7 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
     for model in asked.models:
         client.engine.targets_of(model)
     server = HttpServer(
-        gateway.site, KEEPALIVE, max_body=MAX_BODY, most=MOST_CONNECTIONS, patience=PATIENCE, most_held=MOST_HELD
+        gateway.site, KEEPALIVE, max_body=MAX_BODY, most=most_connections(), patience=PATIENCE, most_held=MOST_HELD
     )
     async with AsyncExitStack() as stack:
         if asked.metrics or asked.otlp is not None:
@@ -206,6 +207,12 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
         stack.push_async_callback(server.close, asked.grace)
         host = f"[{asked.host}]" if ":" in asked.host else asked.host
         yield f"http://{host}:{port}/v1"
+
+
+def most_connections() -> int:
+    """The most connections of clients: each of them needs a file, and its call another one for the provider."""
+    files = descriptors.free()
+    return MOST_CONNECTIONS if files is None else min(MOST_CONNECTIONS, max(1, files // 2))
 
 
 def usual_folder(port: int) -> Path:
