@@ -12,8 +12,9 @@ import time
 
 import pytest
 
-from flatout import Client, ConfigError
+from flatout import Client, ConfigError, Limits
 from flatout.cli import main
+from flatout.cluster import answers as module
 from flatout.cluster.answers import KEPT, AnswersInRedis
 from flatout.values.answers import Found, Wanted
 from flatout.values.place import place_of
@@ -110,6 +111,44 @@ def test_a_server_that_dies_and_returns_costs_no_row(redis, caplog):
 
     asyncio.run(ask())
     assert asked(["while away 7", "new"], redis.address("team")) == ["new"]  # kept when it was back
+
+
+@pytest.mark.parametrize(
+    ("scale", "middle"),
+    [(0.1, False), pytest.param(1.0, False, marks=pytest.mark.soak), pytest.param(1.0, True, marks=pytest.mark.soak)],
+)
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_rows_that_wait_for_their_turn_are_not_paid_again_after_an_outage(redis, monkeypatch, how, middle, scale):
+    """242 of 300 rows that were answered long ago were paid again after an outage of 8 seconds."""
+    known, first = [f"known {number}" for number in range(300)], [f"first {number}" for number in range(3)]
+    for name in ("hiccup", "rest", "poll"):
+        monkeypatch.setattr(AnswersInRedis, name, scale * getattr(AnswersInRedis, name))
+    monkeypatch.setattr(module, "PATIENCE", scale * module.PATIENCE)
+    address, wire = redis.address("team"), Wire(lambda prompt: f"answer to {prompt}")
+    asked(known, address)
+
+    async def ask() -> None:
+        limits = Limits(rpm=120)
+        async with Client(
+            "m", base_url="http://sim/v1", transport=wire, config={}, cache=address, limits=limits
+        ) as one:
+            if middle:
+                await one.gather(first)
+            await (asyncio.to_thread(redis.kill) if how == "killed" else asyncio.to_thread(redis.stop))
+            asking = asyncio.create_task(one.gather(known))
+            await asyncio.sleep(8 * scale)
+            before = len(wire.prompts)
+            await (asyncio.to_thread(redis.start) if how == "killed" else asyncio.to_thread(redis.go_on))
+            if how == "killed":
+                await asyncio.to_thread(asked, known, address)  # another worker has them, or answers them anew
+            began = time.monotonic()
+            assert all(result.text == f"answer to {result.call.prompt}" for result in await asking)
+            seconds = time.monotonic() - began
+        assert seconds < 60
+        assert len(wire.prompts) - before <= 10 + 2 * seconds
+        assert len(wire.prompts) < 150
+
+    asyncio.run(ask())
 
 
 def test_answers_of_two_teams_are_apart_and_end_with_their_time(redis):

@@ -67,6 +67,16 @@ class RedisServer:
         assert self._process is not None
         return self._process.pid
 
+    def stop(self) -> None:
+        """Let it say nothing more, as a network that is cut off would."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End what `stop` began."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it as a crash would."""
         if self._process is not None:
