@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from .values.answers import Entry, Size
+from .values.answers import Entry, Shelf, Size
 from .values.place import Place, is_place, redis_place
-
-if TYPE_CHECKING:
-    from .store.answers import Shelf
 
 Name = str | os.PathLike[str]
 """A path, or an address such as ``redis://host:6379/0/team``."""

@@ -15,11 +15,13 @@ from flatout.cluster import answers as module
 from flatout.cluster.answers import HICCUP, POLL, REST, AnswersInRedis
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.cache import Cache
-from flatout.store.answers import Answers
+from flatout.store.answers import UNHURRIED, Answers
 from flatout.testing import digest_of
+from flatout.testing._clock import EPOCH
 from flatout.values.place import place_of
 from tests.support.answers_line import Line
 from tests.support.asking_processes import CALLS
+from tests.support.batch_wire import BatchWire
 from tests.support.scripted_wire import Wire, client
 
 CACHE = "redis://host:6379/0/team"
@@ -128,6 +130,26 @@ def test_a_server_that_never_comes_back_makes_no_run_slower(line):
                 took.append(loop.time() - began)
         assert took[1] <= took[0] + HICCUP + POLL
         assert len(line.steps) < 3 * took[1] / REST  # a look, and what is to be written
+
+    line.play(main)
+
+
+@pytest.mark.parametrize("lasts", [20.0, 1_000.0])
+def test_a_batch_waits_for_a_server_that_is_away_but_not_for_long(line, tmp_path, lasts):
+    """Rows that were answered long ago would be paid again, or a batch would never begin."""
+
+    async def main() -> None:
+        loop, wire = asyncio.get_running_loop(), BatchWire()
+        async with Client("openai/gpt-5-mini", api_key="k", transport=wire, config={}, seed=1, cache=CACHE) as made:
+            await made.gather(KNOWN)
+            outage = asyncio.create_task(away(line, lasts))
+            await asyncio.sleep(0)
+            began = loop.time()
+            results = await made.gather(KNOWN, lane="batch", store=tmp_path / "batch.flatout")
+            assert all(result.ok for result in results)
+            assert bool(wire.jobs) is (lasts > UNHURRIED)
+            assert all(job["created_at"] - EPOCH < began + UNHURRIED + 2 * REST for job in wire.jobs.values())
+            await outage
 
     line.play(main)
 

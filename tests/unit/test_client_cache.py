@@ -257,6 +257,25 @@ def test_a_cache_that_breaks_does_not_fail_a_call(file, caplog):
     assert "is not used any more" in caplog.text
 
 
+def test_a_file_that_takes_no_new_answers_is_still_read(file, caplog):
+    """On a full disk, all that was answered before would be paid again."""
+    asked(["old", "older"], file)
+    with closing(sqlite3.connect(file)) as other:
+        other.executescript("CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE (FAIL, 'full'); END")
+    wire = Wire()
+
+    async def main():
+        async with client(wire, cache=file) as made:
+            for question in ("new", "old", "newer", "older"):
+                await made.call(question)
+                await asyncio.sleep(1)
+
+    run_virtual(main())
+    assert wire.prompts == ["new", "newer"]
+    assert [record.message for record in caplog.records if "keeps no new answers any more" in record.message]
+    assert len(caplog.records) == 1
+
+
 def test_a_call_that_cannot_be_sent_fails_as_without_a_cache(file):
     """The cache would hide why a call is wrong."""
     results, _ = gather([Call("x", extra={"a": object()}), Call("fine")], file)

@@ -264,8 +264,8 @@ def test_no_more_answers_wait_for_the_server_than_fit(line):
     assert len(line.values) == HELD
 
 
-def test_a_client_closes_though_the_server_is_away(line):
-    """A job would hang, or fail, after its last row."""
+def test_a_client_closes_though_the_server_is_away(line, caplog):
+    """A job would hang, or fail, after its last row; and nobody would know what the next one asks again."""
 
     async def main() -> None:
         answers = Answers(AnswersInRedis(TEAM))
@@ -276,6 +276,7 @@ def test_a_client_closes_though_the_server_is_away(line):
         await asyncio.sleep(2 * REST)
 
     line.play(main)
+    assert "did not get, because it was away: 1" in caplog.text
 
 
 def test_a_full_server_is_said_once_and_its_answers_are_used(line, caplog):

@@ -67,7 +67,7 @@ _log = logging.getLogger("flatout")
 
 
 class AnswersInRedis:
-    """The server as a shelf; see `flatout.store.answers.Shelf`.
+    """The server as a shelf; see `flatout.values.answers.Shelf`.
 
     A question that a worker asks now is its claim (`claims.lua`), which holds while the worker shows that it lives.
 

@@ -37,10 +37,11 @@ KeyOf = Callable[[Call], bytes | None]
 class Answers(Protocol):
     """Where answers are kept."""
 
-    def get(self, key: bytes, since: float, /, *, claims: bool = True) -> Awaitable[Kept | None]:
+    def get(self, key: bytes, since: float, /, *, claims: bool = True, patient: bool = False) -> Awaitable[Kept | None]:
         """The answer of a key, not from before ``since``. None if there is none, or if it cannot be read.
 
-        With ``claims``, other processes wait after None until the caller calls `put` or `let_go`.
+        With ``claims``, other processes wait after None until the caller calls `put` or `let_go`. With ``patient``,
+        this waits for long if the answers cannot be read now.
         """
         ...
 
@@ -191,10 +192,13 @@ class Cache:
         """The key of each call, and whether its answer is kept. Nothing is asked."""
         return await asyncio.gather(*map(self._look, calls))
 
-    async def find(self, call: Call) -> Reply | None:
-        """The kept answer to a call; None if there is none. Nothing is asked, and nobody waits."""
+    async def find(self, call: Call, *, patient: bool = False) -> Reply | None:
+        """The kept answer to a call; None if there is none. Nothing is asked, and nobody waits.
+
+        With ``patient``, this waits for long if the answers cannot be read now.
+        """
         key = await self._key(call)
-        kept = await self._known(call, key, claims=False) if key is not None else None
+        kept = await self._known(call, key, claims=False, patient=patient) if key is not None else None
         return None if kept is None else self.fitting(call, kept)
 
     async def keep(self, call: Call, reply: Reply, cost: float | None) -> None:
@@ -264,10 +268,12 @@ class Cache:
                 reply = await call_next(call)
                 return reply, self._keep(call, key, reply)
 
-    async def _known(self, call: Call, key: bytes, *, claims: bool = True) -> Kept | None:
+    async def _known(self, call: Call, key: bytes, *, claims: bool = True, patient: bool = False) -> Kept | None:
         since = self._since()
-        if self._answers is not None and (kept := await self._answers.get(key, since, claims=claims)) is not None:
-            return kept
+        if self._answers is not None:
+            kept = await self._answers.get(key, since, claims=claims, patient=patient)
+            if kept is not None:
+                return kept
         kept = await self._older.get(call) if self._older is not None else None
         if kept is None or kept.at < since:
             return None

@@ -25,9 +25,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from flatout.values.answers import Found, New, Wanted
+from flatout.values.answers import Found, New, Shelf, Wanted
 from flatout.values.kept import Kept
 
 MOST = 500
@@ -43,52 +43,10 @@ PATIENCE = 300.0
 """Seconds after which a question is asked although another process asks it: the usual timeout of an attempt. The other
 process may be stopped, or far slower."""
 
+UNHURRIED = 30.0
+"""Seconds for which a lookup waits for a shelf that is away, if its question can wait: a batch takes hours."""
+
 _log = logging.getLogger("flatout")
-
-
-class Shelf(Protocol):
-    """Where answers are kept. One thread uses it, and its methods block.
-
-    Attributes:
-        name: its name, for people.
-        gather: seconds for which new answers are gathered before they are written.
-        hiccup: seconds after a first failure for which lookups wait and are tried again every `poll` seconds; zero if a
-            failure is final.
-        rest: seconds for which it is left alone after a later failure; infinite if it is not used any more.
-        poll: seconds between two looks at a question that another process asks.
-        beat: seconds after which it has to `hold` its claims; infinite if the system does.
-    """
-
-    name: str
-    gather: float
-    hiccup: float
-    rest: float
-    poll: float
-    beat: float
-
-    def look(self, wanted: Sequence[Wanted], found: Found, /) -> None:
-        """Look up questions, and claim those without an answer. What was added to ``found`` before an error counts."""
-        ...
-
-    def keep(self, new: Sequence[New], /) -> None:
-        """Keep new answers, and free their questions, even if that fails."""
-        ...
-
-    def free(self, key: bytes, /) -> None:
-        """Let other processes ask a question. Any thread may call this, and it does not block."""
-        ...
-
-    def hold(self) -> bool:
-        """Show that this process lives, so that its claims hold. Returns whether there are any."""
-        ...
-
-    def reason(self, error: Exception, /) -> str:
-        """Why it failed, for the end of a sentence."""
-        ...
-
-    def close(self) -> None:
-        """Close it, and free all questions."""
-        ...
 
 
 class Asked(NamedTuple):
@@ -98,11 +56,13 @@ class Asked(NamedTuple):
         wanted: the question.
         until: when it no longer waits for another process, on the event loop's clock.
         found: receives the answer.
+        patient: whether it waits for longer than a hiccup.
     """
 
     wanted: Wanted
     until: float
     found: asyncio.Future[Kept | None]
+    patient: bool
 
 
 class Asking(NamedTuple):
@@ -128,8 +88,9 @@ class Answers:
         self._shelf = shelf
         self._thread = ThreadPoolExecutor(1, "flatout cache")
         self._rests_until = -math.inf  # on the event loop's clock
-        self._hopes_until = -math.inf  # the end of what may be a hiccup, on the same clock
-        self._failing = False  # since the last success
+        self._failing = False
+        self._fails_since = -math.inf  # on the same clock; of the last time that it failed
+        self._lost = 0  # new answers that it did not get
         self._closed = False
         self._asked: list[Asked] = []
         self._reading = False
@@ -147,7 +108,9 @@ class Answers:
     def __repr__(self) -> str:
         return f"Answers({self._shelf.name!r})"
 
-    def get(self, key: bytes, since: float = -math.inf, *, claims: bool = True) -> asyncio.Future[Kept | None]:
+    def get(
+        self, key: bytes, since: float = -math.inf, *, claims: bool = True, patient: bool = False
+    ) -> asyncio.Future[Kept | None]:
         """The answer of a key; None if there is none, or if it cannot be read.
 
         None with ``claims`` means that the caller asks, and ends that with `put` or `let_go`. Other processes wait for
@@ -158,6 +121,7 @@ class Answers:
             since: answers from before that are not wanted, in Unix seconds.
             claims: whether to claim the question. Whoever waits for several answers at once must not: two processes
                 could wait for each other.
+            patient: whether to wait `UNHURRIED` for a shelf that is away, instead of its `hiccup`.
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Kept | None] = loop.create_future()
@@ -166,7 +130,7 @@ class Answers:
             return found
         if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
-        self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found))
+        self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found, patient))
         return found
 
     def asks(self, key: bytes, since: float, needless: Callable[[], object]) -> None:
@@ -188,6 +152,7 @@ class Answers:
         self._asking.pop(key, None)
         loop = asyncio.get_running_loop()
         if self._rests(loop) and (self._rests_until == math.inf or len(self._new) >= HELD):
+            self._lost += 1
             self._shelf.free(key)
             return
         self._unwritten[key] = kept
@@ -195,7 +160,7 @@ class Answers:
         self._write_soon(loop)
 
     async def close(self) -> None:
-        """Write what is not written yet, and close the shelf."""
+        """Write what is not written yet, and close the shelf. Says how many answers it did not get."""
         loop = asyncio.get_running_loop()
         self._closed = True
         if math.isfinite(self._rests_until):
@@ -206,6 +171,9 @@ class Answers:
                 timer.cancel()
         await loop.run_in_executor(self._thread, self._shelf.close)
         self._thread.shutdown(wait=False)
+        if self._lost and self._rests_until != math.inf:
+            said = "new answers that the cache %s did not get, because it was away: %d"
+            _log.warning(said, self._shelf.name, self._lost)
 
     # Looking up
 
@@ -240,10 +208,11 @@ class Answers:
     def _hand_out(self, asked: Sequence[Asked], found: Found) -> None:
         """Give each caller its answer, or None. Some are looked up again later."""
         loop = asyncio.get_running_loop()
-        hopes = self._failing and loop.time() < self._hopes_until
+        away = loop.time() - self._fails_since if self._failing and self._rests_until != math.inf else math.inf
         for one in asked:
             key, claims = one.wanted.key, one.wanted.claims
             kept = one.wanted.fresh(found.kept.get(key))
+            hopes = away < (UNHURRIED if one.patient else self._shelf.hiccup)
             if kept is None and claims and key in found.elsewhere:
                 self._waiting.append(one)
             elif not one.found.done() and (kept is not None or not hopes):
@@ -342,11 +311,10 @@ class Answers:
     def _written(self, new: list[New], error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
         self._writing = False
         self._judge(error, loop)
-        if self._closed:
-            return
         if error is not None:
-            most, pending = 0 if self._rests_until == math.inf else HELD, [*new, *self._new]
+            most, pending = 0 if self._closed or self._rests_until == math.inf else HELD, [*new, *self._new]
             self._new, new = pending[:most], pending[most:]
+            self._lost += len(new)
             for lost in new:
                 self._shelf.free(lost.key)
         for key, kept, _ in new:
@@ -370,8 +338,9 @@ class Answers:
                 self._look_all_up_again(loop)
             return
         if not failing:
-            self._hopes_until = now + self._shelf.hiccup
-        self._rests_until = now + (self._shelf.poll if now < self._hopes_until else self._shelf.rest)
+            self._fails_since = now
+        in_hiccup = now < self._fails_since + self._shelf.hiccup
+        self._rests_until = now + (self._shelf.poll if in_hiccup else self._shelf.rest)
         self._look_again_soon(loop)
         if failing:
             return

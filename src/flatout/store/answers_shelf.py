@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sqlite3
 from collections.abc import Sequence
 
+from flatout.errors import ConfigError
 from flatout.values.answers import Found, New, Wanted
 
 from . import database
@@ -26,10 +28,11 @@ AT_ONCE = 32
 
 _SQL = queries("answers")
 _CONNECTION = queries("connection")
+_log = logging.getLogger("flatout")
 
 
 class AnswersFile:
-    """The file as a shelf; see `flatout.store.answers.Shelf`. A question that is asked now is a claim (see `claims`).
+    """The file as a shelf; see `flatout.values.answers.Shelf`. A question that is asked now is a claim (see `claims`).
 
     Args:
         path: the file; made at the first answer if it is missing.
@@ -50,6 +53,7 @@ class AnswersFile:
         self.name = str(self._place.name)
         self._connection: sqlite3.Connection | None = None
         self._claims = Claims(self._place.beside("-claims"))
+        self._keeps = True
 
     def look(self, wanted: Sequence[Wanted], found: Found) -> None:
         """Look up questions, and claim those without an answer."""
@@ -62,15 +66,25 @@ class AnswersFile:
             self._look_again([one for one in missing if one.key not in found.elsewhere], connection, found)
 
     def keep(self, new: Sequence[New]) -> None:
-        """Keep new answers, and free their questions, even if that fails."""
+        """Keep new answers, and free their questions, even if that fails.
+
+        A full disk, or a program that locks the file, keeps nobody from reading. So what is there is used all the same.
+        """
         try:
-            rows = [(each.key, each.kept.at, each.kept.cost, each.kept.said, each.asked()) for each in new]
-            connection = self._open()
-            with database.transaction(connection):
-                connection.executemany(_SQL["put"], rows)
+            if self._keeps:
+                self._write(new)
+        except (sqlite3.Error, OSError, ConfigError) as error:
+            self._keeps = False  # a lock would be waited for again and again, and lookups behind it
+            _log.warning("the cache %s keeps no new answers any more: %s", self.name, self.reason(error))
         finally:
             for each in new:
                 self._claims.free(each.key)
+
+    def _write(self, new: Sequence[New]) -> None:
+        rows = [(each.key, each.kept.at, each.kept.cost, each.kept.said, each.asked()) for each in new]
+        connection = self._open()
+        with database.transaction(connection):
+            connection.executemany(_SQL["put"], rows)
 
     def free(self, key: bytes) -> None:
         """Let other processes ask a question."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from .kept import Kept
 
@@ -60,6 +60,51 @@ class New(NamedTuple):
             return self.describe()
         except Exception:
             return b"{}"
+
+
+class Shelf(Protocol):
+    """Where answers are kept. One thread uses it, and its methods block.
+
+    Attributes:
+        name: its name, for people.
+        gather: seconds for which new answers are gathered before they are written.
+        hiccup: seconds after a first failure for which lookups wait and are tried again every `poll` seconds; zero if a
+            failure is final.
+        rest: seconds for which it is left alone after a later failure; infinite if it is not used any more.
+        poll: seconds between two looks at a question that another process asks.
+        beat: seconds after which it has to `hold` its claims; infinite if the system does.
+    """
+
+    name: str
+    gather: float
+    hiccup: float
+    rest: float
+    poll: float
+    beat: float
+
+    def look(self, wanted: Sequence[Wanted], found: Found, /) -> None:
+        """Look up questions, and claim those without an answer. What was added to ``found`` before an error counts."""
+        ...
+
+    def keep(self, new: Sequence[New], /) -> None:
+        """Keep new answers, and free their questions, even if that fails."""
+        ...
+
+    def free(self, key: bytes, /) -> None:
+        """Let other processes ask a question. Any thread may call this, and it does not block."""
+        ...
+
+    def hold(self) -> bool:
+        """Show that this process lives, so that its claims hold. Returns whether there are any."""
+        ...
+
+    def reason(self, error: Exception, /) -> str:
+        """Why it failed, for the end of a sentence."""
+        ...
+
+    def close(self) -> None:
+        """Close it, and free all questions."""
+        ...
 
 
 class Entry(NamedTuple):

@@ -216,7 +216,7 @@ def test_a_cache_that_breaks_lets_the_others_ask(file, caplog):
         await other.close()
 
     run_virtual(main())
-    assert "is not used any more" in caplog.text
+    assert "keeps no new answers any more" in caplog.text
 
 
 def test_claims_are_files_of_their_owner_alone(tmp_path):

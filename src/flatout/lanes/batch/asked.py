@@ -49,7 +49,7 @@ class Asked:
 
     async def answers(self, rows: Sequence[Row]) -> list[Reply | None]:
         """The kept answers to rows."""
-        found = await asyncio.gather(*(self._cache.find(row.call) for row in rows))
+        found = await asyncio.gather(*(self._cache.find(row.call, patient=True) for row in rows))
         if self._cache.keeps or None not in found:
             return found
         return await asyncio.to_thread(self._with_equal_rows, rows, found)
