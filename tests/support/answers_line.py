@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class Line:
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         self._step("read", len(names))
-        return [self.values.get(name) for name in names]
+        return [self.values.get(name) if self._now() < self.ends.get(name, math.inf) else None for name in names]
 
     def write(self, values: Mapping[str, bytes], seconds: int, remove: Sequence[str] = ()) -> str | None:
         self._step("write", len(values))
@@ -65,11 +66,13 @@ class Line:
         """What `claims.lua` does."""
         self._step("claim", len(names) // 2)
         worker, workers, alive, _ = arguments
+        heard = workers + worker in self.values and self.ends[workers + worker] > self._now()
         self.values[workers + worker] = b"1"
         self._live(workers + worker, seconds=alive)
-        return [
+        told = (
             self._told(answer, claim, worker, workers) for answer, claim in zip(names[::2], names[1::2], strict=True)
-        ]
+        )
+        return [int(heard), *told]
 
     def _unclaim(self, names: Sequence[str], arguments: Sequence[Any]) -> None:
         """What `unclaim.lua` does."""

@@ -92,26 +92,26 @@ def test_rows_that_wait_for_their_turn_are_not_paid_again_when_the_server_is_bac
     line.play(main)
 
 
-@pytest.mark.parametrize("empty", [False, True])
-def test_copies_of_a_task_ask_each_row_once_after_an_outage(line, empty):
-    """A worker's claims end while the server is away: both copies would pay for all rows that are left.
+@pytest.mark.parametrize(("lasts", "empty"), [(12.0, False), (12.0, True), (0.0, True)])
+def test_copies_of_a_task_ask_each_row_once_after_an_outage(line, lasts, empty):
+    """Claims end while the server is away, or with its restart: both copies would pay for all rows that are left.
 
-    Rows on the wire at that time may be paid twice, too: nobody knows that they are.
+    What had its turn meanwhile may be paid twice, and so may answers of the last moment that the server has lost.
     """
 
     async def main() -> None:
         wires = [Wire(lambda _: 0.5), Wire(lambda _: 0.5)]
-        loop, rows = asyncio.get_running_loop(), [f"row {number}" for number in range(120)]
+        rows = [f"row {number}" for number in range(120)]
         async with worker(wires[0]) as one, worker(wires[1]) as other:
             asking = [asyncio.create_task(ask(each, rows)) for each in (one, other)]
             await asyncio.sleep(10)
-            gone = loop.time()
-            back = await away(line, 12, empty=empty)
+            back = await away(line, lasts, empty=empty)
             await asyncio.gather(*asking)
         sent = [dict(zip(wire.prompts, wire.times, strict=True)) for wire in wires]
         twice = sent[0].keys() & sent[1].keys()
-        assert all(min(each[row] for each in sent) <= back + NOTICED for row in twice)
-        assert all(max(each[row] for each in sent) >= gone for row in twice)
+        late = [row for row in twice if max(each[row] for each in sent) > back + NOTICED]
+        assert len(late) <= (3 if empty else 0)
+        assert len(twice) <= lasts + NOTICED + 3
         assert sum(len(wire.prompts) for wire in wires) == len(rows) + len(twice)
 
     line.play(main)

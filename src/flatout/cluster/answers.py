@@ -97,6 +97,7 @@ class AnswersInRedis:
         self._unclaim = self._line.script(UNCLAIM)
         self._claimed: set[bytes] = set()
         self._freed: list[bytes] = []
+        self._lapsed = False
         self._seconds = max(1, round(max_age or KEPT))
         self._refused = False
 
@@ -116,9 +117,11 @@ class AnswersInRedis:
         keys = [one.key for one in wanted]
         self._free_all()
         names = [begins + key.hex() for key in keys for begins in (self._answers, self._claims)]
-        told = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED])
-        if not told:
+        answer = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED])
+        if not answer:
             return
+        heard, *told = answer
+        self._lapsed |= bool(self._claimed) and not heard
         found.elsewhere.update(key for key, answer in zip(keys, told, strict=True) if answer == 0)
         self._claimed.update(key for key in keys if key not in found.elsewhere)
         _add(keys, [answer or None for answer in told], found)
@@ -146,8 +149,16 @@ class AnswersInRedis:
         """Show that this process lives, so that its claims hold. Returns whether there are any."""
         self._free_all()
         if self._claimed:
-            self._line.write({self._workers + self._worker: b"1"}, ALIVE)
+            word = self._workers + self._worker
+            heard = self._line.read([word]) != [None]
+            refusal = self._line.write({word: b"1"}, ALIVE)
+            self._lapsed |= not heard and refusal is None  # a server that is full takes no claims
         return bool(self._claimed)
+
+    def lapsed(self) -> bool:
+        """Whether claims may have ended: the server restarted, or had no word from this process for `ALIVE` seconds."""
+        lapsed, self._lapsed = self._lapsed, False
+        return lapsed
 
     def _free_all(self) -> None:
         if freed := list(self._freed):  # any thread may add to it

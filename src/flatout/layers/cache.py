@@ -267,6 +267,7 @@ class Cache:
                     self._answers.asks(key, self._since(), unless.leave)
                 reply = await call_next(call)
                 return reply, self._keep(call, key, reply)
+            self._let_go(key)
 
     async def _known(self, call: Call, key: bytes, *, claims: bool = True, patient: bool = False) -> Kept | None:
         since = self._since()

@@ -99,7 +99,6 @@ class Answers:
         self._again: deque[bytes] = deque()  # what is asked and is to be looked up again
         self._polling: asyncio.TimerHandle | None = None
         self._holding: asyncio.TimerHandle | None = None
-        self._unheard = False  # whether the claims could not be held last time
         self._new: list[New] = []
         self._writing = False
         self._waits: asyncio.TimerHandle | None = None  # until new answers are written
@@ -199,6 +198,8 @@ class Answers:
             self._judge(None if reading.cancelled() else reading.exception(), loop)
             self._hand_out(asked, found)
             self._spare(again, found)
+            if self._shelf.lapsed():
+                self._look_all_up_again(loop)
             self._hold_soon(loop)
             self._look_up(loop)
 
@@ -256,7 +257,7 @@ class Answers:
         self._look_up(loop)
 
     def _look_all_up_again(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The shelf is back: look up, and claim, all that is being asked."""
+        """Look up, and claim, all that is being asked."""
         self._again = deque(self._asking)
         loop.call_soon(self._look_up, loop)
 
@@ -271,13 +272,13 @@ class Answers:
             self._holding = None
             if holding.cancelled():
                 return
-            was_unheard, self._unheard = self._unheard, holding.exception() is not None
-            if not (self._unheard or holding.result()):
-                return
-            self._hold_soon(loop)
-            if was_unheard and not self._unheard:
+            failed = holding.exception() is not None
+            if failed or holding.result():
+                self._hold_soon(loop)
+            if not failed and holding.result():
                 self._judge(None, loop)
-                self._look_all_up_again(loop)  # some may have lost their claims, though no lookup failed
+            if self._shelf.lapsed():
+                self._look_all_up_again(loop)
 
         loop.run_in_executor(self._thread, self._shelf.hold).add_done_callback(done)
 
@@ -324,6 +325,15 @@ class Answers:
 
     # Failures
 
+    def _make_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The shelf is back: write what is held, and look up what is asked, until others have written theirs, too."""
+        if self._waits is not None:
+            self._waits.cancel()
+            self._waits = None
+        self._write_soon(loop)
+        for seconds in (0.0, self._shelf.poll, self._shelf.poll + self._shelf.rest):
+            loop.call_later(seconds, self._look_all_up_again, loop)
+
     def _rests(self, loop: asyncio.AbstractEventLoop) -> bool:
         return loop.time() < self._rests_until
 
@@ -335,7 +345,7 @@ class Answers:
             if failing and math.isfinite(self._rests_until):
                 self._rests_until = -math.inf
                 _log.warning("the cache %s answers again", name)
-                self._look_all_up_again(loop)
+                self._make_up(loop)
             return
         if not failing:
             self._fails_since = now

@@ -94,6 +94,10 @@ class AnswersFile:
         """Nothing to do: the system holds them."""
         return False
 
+    def lapsed(self) -> bool:
+        """Locks end with their process, and not before."""
+        return False
+
     def reason(self, error: Exception) -> str:
         """Why it failed, for the end of a sentence."""
         return reason(error, self._place)

@@ -98,6 +98,10 @@ class Shelf(Protocol):
         """Show that this process lives, so that its claims hold. Returns whether there are any."""
         ...
 
+    def lapsed(self) -> bool:
+        """Whether claims may have ended by themselves since this was last called. It does not block."""
+        ...
+
     def reason(self, error: Exception, /) -> str:
         """Why it failed, for the end of a sentence."""
         ...
