@@ -23,9 +23,12 @@ from flatout.values.limits import UNITS
 
 from .reporter import Reporter
 
-PATIENCE = 0.75
-"""Seconds to wait for the keeper's answer before it counts as away."""
+PATIENCE = 1.25
+"""Seconds to wait for the keeper's answer before it counts as away. Where a round trip takes 0.3 s, one answer in 300
+takes more than 0.75 s. Each worker that goes on alone for it costs a percent of half a minute's limit."""
 
+LOOKS = 0.75
+"""The same while it is away. It is less than `leases.RETURN`, in which all workers should find it again."""
 
 _log = logging.getLogger("flatout")
 
@@ -129,7 +132,7 @@ class LeasedLimits(Team):
             news = replace(news, report=self._reporter.report(last=leaves))
         was_away = self.away
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LOOKS if was_away else PATIENCE):
                 granted, read = await self._keeper.exchange(ask, news)
         except OSError as error:  # TimeoutError is one
             if self.failed(ask, _present()):

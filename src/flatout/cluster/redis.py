@@ -112,7 +112,7 @@ class RedisLink:
     def _server(self) -> Redis:
         from redis.asyncio import BlockingConnectionPool, Redis
 
-        how = options(PATIENCE)
+        how = {**options(PATIENCE), "socket_timeout": None}  # `LeasedLimits` bounds the exchange
         return Redis.from_pool(BlockingConnectionPool.from_url(self._place.server, max_connections=1, **how))
 
 

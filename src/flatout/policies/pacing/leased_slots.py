@@ -11,7 +11,7 @@ from .leases import SILENT
 POLL = 0.1
 """Seconds after which a worker asks again for slots that it was not granted."""
 
-STAYS = 1.5 * SILENT
+STAYS = 2.0 * SILENT
 """Seconds after the keeper's last word in which a worker finds out that the keeper is away. A worker that finds out
 later has stood still, and others have its slots."""
 
