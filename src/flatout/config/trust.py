@@ -15,11 +15,14 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flatout.errors import ConfigError
 from flatout.text.visible import visible
 
+from .alone import alone_in
 from .folders import state_folder
 
 MOST = 1 << 20
@@ -68,7 +71,8 @@ def trust(content: bytes, path: Path) -> None:
         ConfigError: the approval cannot be saved.
     """
     if not is_trusted(content):
-        _write({**_known(), _digest(content): visible(str(path))})
+        with _changing():
+            _write({**_known(), _digest(content): visible(str(path))})
 
 
 def distrust(content: bytes) -> bool:
@@ -77,10 +81,11 @@ def distrust(content: bytes) -> bool:
     Raises:
         ConfigError: the change cannot be saved.
     """
-    known = _known()
-    if known.pop(_digest(content), None) is None:
-        return False
-    _write(known)
+    with _changing():
+        known = _known()
+        if known.pop(_digest(content), None) is None:
+            return False
+        _write(known)
     return True
 
 
@@ -126,14 +131,22 @@ def _known() -> dict[str, str]:
     return {digest: path for digest, _, path in lines}
 
 
-def _write(known: dict[str, str]) -> None:
+@contextmanager
+def _changing() -> Iterator[None]:
+    """A block in which no other program changes the list."""
     place = _place()
     try:
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = place.with_name(f"{place.name}.{os.getpid()}")
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(f"{digest}  {path}\n" for digest, path in known.items())
-        temporary.replace(place)
+        with alone_in(place.parent):
+            yield
     except OSError as error:
         raise ConfigError(f"{place}: {error.strerror or error}") from None
+
+
+def _write(known: dict[str, str]) -> None:
+    place = _place()
+    temporary = place.with_name(f"{place.name}.{os.getpid()}")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.writelines(f"{digest}  {path}\n" for digest, path in known.items())
+    temporary.replace(place)

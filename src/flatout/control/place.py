@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
+
+from flatout.config.alone import alone_in
 
 SUFFIX = ".ctl"
 """What the socket's name has beyond the run file's."""
@@ -46,7 +46,7 @@ def listen(place: Path) -> socket.socket:
     try:
         end.setblocking(False)
         os.fchmod(end.fileno(), 0o600)  # before it has a name; Linux gives that to the file
-        with _alone_in(place.parent):
+        with alone_in(place.parent):
             if _is_stale(place):
                 place.unlink()
             end.bind(str(place))
@@ -99,7 +99,7 @@ def mark(place: Path) -> tuple[int, int] | None:
 
 def remove(place: Path, made: tuple[int, int] | None) -> None:
     """Remove a socket if it is still the one that was made."""
-    with suppress(OSError), _alone_in(place.parent):
+    with suppress(OSError), alone_in(place.parent):
         if made is not None and mark(place) == made:
             place.unlink()
 
@@ -133,15 +133,3 @@ def _is_own(folder: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """A block in which no other program of this kind changes a folder, where the file system has locks."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -6,12 +6,14 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from flatout.config.alone import alone_in
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 
@@ -74,11 +76,11 @@ def add(name: str, allowed: Allowed, file: Path) -> str:
     Raises:
         ConfigError: there is one with that name, or the file cannot be written.
     """
-    keys = read(file)
-    if any(key.name == name for key in keys):
-        raise ConfigError(f"there is a key named {name}: remove it first, with flatout serve key rm {name}")
     made = PREFIX + secrets.token_urlsafe(32)
-    _write([*keys, Key(name, digest_of(made), time.time(), allowed)], file)
+    with _changed(file) as keys:
+        if any(key.name == name for key in keys):
+            raise ConfigError(f"there is a key named {name}: remove it first, with flatout serve key rm {name}")
+        keys.append(Key(name, digest_of(made), time.time(), allowed))
     return made
 
 
@@ -88,24 +90,37 @@ def remove(name: str, file: Path) -> None:
     Raises:
         ConfigError: there is none with that name, or the file cannot be written.
     """
-    keys = read(file)
-    kept = [key for key in keys if key.name != name]
-    if len(kept) == len(keys):
-        raise ConfigError(f"there is no key named {name}: see flatout serve key ls")
-    _write(kept, file)
+    with _changed(file) as keys:
+        found = [key for key in keys if key.name == name]
+        if not found:
+            raise ConfigError(f"there is no key named {name}: see flatout serve key ls")
+        keys.remove(found[0])
+
+
+@contextmanager
+def _changed(file: Path) -> Iterator[list[Key]]:
+    """A block that changes the keys in a file, while no other program does.
+
+    Raises:
+        ConfigError: the file cannot be read or written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with alone_in(file.parent):
+            keys = read(file)
+            yield keys
+            _write(keys, file)
+    except OSError as error:
+        raise ConfigError(f"the keys cannot be written to {file}: {error.strerror or error}") from None
 
 
 def _write(keys: list[Key], file: Path) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = file.with_name(f".{file.name}.{os.getpid()}")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            out.write(msgspec.json.encode(keys))
-            out.flush()
-            os.fsync(out.fileno())
-        new.replace(file)
-    except OSError as error:
-        raise ConfigError(f"the keys cannot be written to {file}: {error.strerror or error}") from None
+    new = file.with_name(f".{file.name}.{os.getpid()}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
+        out.write(msgspec.json.encode(keys))
+        out.flush()
+        os.fsync(out.fileno())
+    new.replace(file)
 
 
 class Keyring:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -503,3 +504,17 @@ def test_what_a_removed_key_has_waiting_is_not_sent(file: Path):
     got = World(keys=file).run(main)
     assert 5 <= got.count(200) <= 8
     assert got.count(400) == 50 - got.count(200)
+
+
+def test_keys_that_are_made_at_once_are_all_kept(file: Path):
+    """A key is shown once: one that was lost to another would never be valid. A removed one could come back."""
+
+    def one(number: int) -> str:
+        made = keys.add(f"team-{number}", Allowed(), file)
+        keys.add(f"guest-{number}", Allowed(), file)
+        keys.remove(f"guest-{number}", file)
+        return made
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [*pool.map(one, range(16))]
+    assert {each.digest for each in keys.read(file)} == {keys.digest_of(each) for each in made}
