@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, Any
 
 import typer
@@ -61,6 +62,7 @@ def _top(
     pass
 
 
+@functools.cache
 def command() -> Any:
     """The whole command, ready to be called."""
     app = typer.Typer(
