@@ -14,6 +14,7 @@ from flatout.cli import execute, main
 from flatout.durable import reuse
 from flatout.store import RunReader
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from tests.support.command_samples import PLENTY
 
 TO = ["-m", "m", "--base-url", "http://127.0.0.1:1/v1"]
 
@@ -213,7 +214,7 @@ COMMANDS = (["ls"], ["export"], ["prune", "--all"])
 @pytest.mark.parametrize("harm", ["cut", "pages", "columns", "link", "empty"])
 def test_a_damaged_cache_is_one_sentence(provider, capsys, command, harm):
     """Somebody whose disk failed would get a traceback, and not learn what to do."""
-    run([f"question {number}" for number in range(300)], "out.jsonl", "--cache", "answers.cache")
+    run([f"question {number}" for number in range(300)], "out.jsonl", *PLENTY, "--cache", "answers.cache")
     file = Path("answers.cache")
     whole = file.read_bytes()
     if harm == "cut":
@@ -260,7 +261,7 @@ def test_looking_changes_nothing_and_needs_no_right_to(provider, capsys, monkeyp
 def test_a_run_goes_on_without_a_cache_that_is_damaged_inside(provider, capsys, harm):
     """A disk's fault in a file that only saves money would fail a paid run, or give it half an answer."""
     prompts = [f"question {number}" for number in range(300)]
-    run(prompts, "out.jsonl", "--cache", "answers.cache")
+    run(prompts, "out.jsonl", *PLENTY, "--cache", "answers.cache")
     answers = [row["answer"] for row in rows("out.jsonl")]
     file = Path("answers.cache")
     whole = file.read_bytes()
@@ -271,7 +272,7 @@ def test_a_run_goes_on_without_a_cache_that_is_damaged_inside(provider, capsys, 
     else:
         kept = whole[: 3 * 4_096] if harm == "cut" else whole[:8_192]
         file.write_bytes(kept + (b"" if harm == "cut" else b"\xff" * (len(whole) - 8_192)))
-    code = main(["run", "in.jsonl", "-o", "again.jsonl", *TO, "--cache", "answers.cache"])
+    code = main(["run", "in.jsonl", "-o", "again.jsonl", *TO, *PLENTY, "--cache", "answers.cache"])
     said = capsys.readouterr().err
     if code == 2:
         assert "is damaged" in said
