@@ -142,13 +142,14 @@ def check_version(version: int, place: Place) -> None:
 
 
 def migrate(connection: sqlite3.Connection, version: int) -> None:
-    """Bring the tables up to date. Each step is applied completely or not at all."""
-    for script in migrations()[version:]:
-        try:
-            connection.executescript(f"{_SQL['begin']};\n{script}\n{_SQL['commit']};")
-        except BaseException:
-            take_back(connection)
-            raise
+    """Bring the tables up to date, completely or not at all: who looks meanwhile sees no file between two versions."""
+    if not (steps := "\n".join(migrations()[version:])):
+        return
+    try:
+        connection.executescript(f"{_SQL['begin']};\n{steps}\n{_SQL['commit']};")
+    except BaseException:
+        take_back(connection)
+        raise
 
 
 @contextmanager

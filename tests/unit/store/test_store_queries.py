@@ -104,3 +104,26 @@ def test_an_older_file_is_brought_up_to_date_whole_or_not_at_all(
             StoreError, match=rf"newer flatout \(version {len(now) + 1} of the run file; this one knows {len(now)}\)"
         ):
             opening(path)
+
+
+def test_a_run_file_that_is_being_made_has_nothing_in_it_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a run that starts, `status` would say that an older flatout made its file, or a stranger."""
+    path, seen = tmp_path / "answers.flatout", set()
+    connect = database.connect
+
+    def look(_: str) -> None:
+        try:
+            with RunReader.open(path) as reader:
+                seen.add(reader.info().state)
+        except StoreError as error:
+            seen.add(str(error))
+
+    def watched(place: database.Place, mode: str) -> sqlite3.Connection:
+        connection = connect(place, mode)
+        if mode == "rwc":
+            connection.set_trace_callback(look)
+        return connection
+
+    monkeypatch.setattr(database, "connect", watched)
+    open_run(path).close_now()
+    assert seen - {"running", "interrupted"} == {f"{path} has nothing in it yet"}
