@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flatout import errors
@@ -153,6 +153,7 @@ shaped = (
     status=st.sampled_from([200, 200, 200, 201, 302, 400, 404, 429, 500, 999]),
     call=st.sampled_from([PLAIN, SCHEMA]),
 )
+@example(body=b'{"output":[{"type":[]}]}', status=200, call=PLAIN)
 def test_any_answer_is_a_reply_or_an_error(codec: Any, body: bytes, status: int, call: Call) -> None:
     """A silent empty answer would be taken for the model's, and a surprise would crash the run."""
     try:

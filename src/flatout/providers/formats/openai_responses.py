@@ -39,7 +39,7 @@ _SAME_NAME = ("temperature", "top_p", "service_tier")
 
 _TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
-_TOOL_CALLS = frozenset({"function_call", "custom_tool_call"})
+_TOOL_CALLS = ("function_call", "custom_tool_call")  # no set: what is on the wire may have no hash
 
 _CHAT = "openai/… (chat completions) has it"
 

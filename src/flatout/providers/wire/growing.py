@@ -18,7 +18,7 @@ _TEXTS = frozenset({
 _WHOLE = frozenset({"role", "id", "name", "type", "object", "format", "status"})
 """Names of strings that come complete, and may be repeated in every piece."""
 
-_SPOKEN = frozenset({"text", "thinking"})
+_SPOKEN = ("text", "thinking")  # no set: what is on the wire may have no hash
 """Types of parts that continue from one piece to the next without an index."""
 
 _DEPTH = 8
