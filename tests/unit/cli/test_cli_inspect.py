@@ -26,7 +26,7 @@ def writing(*items: Item, total: int | None = 10, state: str | None = None, fact
     async def begin() -> RunFile:
         run = RunFile.open("a.jsonl.flatout", job={}, command=COMMAND)
         run.set_total(total)
-        run.set_fact(BUDGET, fact)
+        run.set_fact_now(BUDGET, fact)
         for item in items:
             await run.finish(item)
         return run
