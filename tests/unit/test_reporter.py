@@ -29,7 +29,7 @@ def test_calls_count_as_what_they_came_to():
     finished(events, error=asyncio.CancelledError(), cost=None)
     finished(events, reply=Reply(text="from the cache"), attempts=0)
     counts = tally.of(lambda target: target == "openai/gpt-5-mini")
-    assert (counts.answered, counts.failed, counts.ended) == (2, 1, 3)
+    assert (counts.answered, counts.failed, counts.sent) == (2, 1, 3)
     assert (counts.input_tokens, counts.output_tokens, counts.uncounted) == (7, 3, 2)
     assert (counts.cost, counts.unpriced) == (1.0, 2)
     assert tally.of(lambda target: False).answered == 0

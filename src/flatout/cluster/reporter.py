@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import astuple, replace
+from msgspec.structs import replace
 
 from flatout.errors import NotSent
 from flatout.events import AttemptFailed, CallFinished, Event, Events
@@ -36,55 +36,44 @@ LONGEST = 120
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Counts(Struct):
-    """What calls came to; see `Sums`. ``ended`` counts requests: one call may need several."""
-
-    answered: int = 0
-    failed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    uncounted: int = 0
-    cost: float = 0.0
-    unpriced: int = 0
-    ended: int = 0
-
-    def add(self, event: CallFinished) -> None:
-        """Add a call that has ended."""
-        reply = event.reply or getattr(event.error, "reply", None)
-        usage = reply.usage if reply is not None else Usage()
-        self.answered += event.reply is not None
-        failed = isinstance(event.error, Exception)  # and was not cancelled
-        self.failed += failed
-        self.ended += not failed  # a failed request has been counted
-        self.input_tokens += usage.input_tokens or 0
-        self.output_tokens += usage.output_tokens or 0
-        cost = event.journey.account.cost
-        self.uncounted += cost is None if reply is None else usage.total_tokens is None  # what cost nothing had none
-        self.cost += cost or 0.0
-        self.unpriced += cost is None
-
-
 class Tally:
-    """Counts what a client's calls come to, by target.
+    """Counts what a client's calls come to, by target. Requests count as sent when they have ended.
 
     Make it before the first call: a call that has begun before is not counted.
     """
 
     def __init__(self, events: Events) -> None:
-        self._counts: defaultdict[str, Counts] = defaultdict(Counts)
+        self._sums: defaultdict[str, Sums] = defaultdict(Sums)
         events.subscribe(self._hear)
 
-    def of(self, concerns: Callable[[str], bool]) -> Counts:
+    def of(self, concerns: Callable[[str], bool]) -> Sums:
         """The sum over some targets."""
-        parts = [astuple(counts) for target, counts in self._counts.items() if concerns(target)]
-        return Counts(*map(sum, zip(*parts, strict=True)))
+        return sum((sums for target, sums in self._sums.items() if concerns(target)), Sums())
 
     def _hear(self, event: Event) -> None:
         if isinstance(event, CallFinished):
             if event.journey.account.attempts:  # else it came from a cache, or was never sent
-                self._counts[event.journey.attempt.target].add(event)
+                self._sums[event.journey.attempt.target] += _came_to(event)
         elif isinstance(event, AttemptFailed) and not isinstance(event.error, NotSent):
-            self._counts[event.journey.attempt.target].ended += 1
+            self._sums[event.journey.attempt.target] += Sums(sent=1)
+
+
+def _came_to(event: CallFinished) -> Sums:
+    """What a call came to."""
+    reply = event.reply or getattr(event.error, "reply", None)
+    usage = reply.usage if reply is not None else Usage()
+    failed = isinstance(event.error, Exception)  # and was not cancelled
+    cost = event.journey.account.cost
+    return Sums(
+        answered=int(event.reply is not None),
+        failed=int(failed),
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        uncounted=int(cost is None if reply is None else usage.total_tokens is None),  # what cost nothing had none
+        cost=cost or 0.0,
+        unpriced=int(cost is None),
+        sent=int(not failed),  # a failed request has been counted
+    )
 
 
 class _Moment(Struct, frozen=True):
@@ -99,11 +88,11 @@ class Reporter:
 
     Args:
         status: tells the target's present state.
-        counts: tells what its calls came to so far.
+        sums: tells what its calls came to so far; see `Tally`.
     """
 
-    def __init__(self, status: Callable[[], TargetStatus], counts: Callable[[], Counts]) -> None:
-        self._status, self._counts = status, counts
+    def __init__(self, status: Callable[[], TargetStatus], sums: Callable[[], Sums]) -> None:
+        self._status, self._sums = status, sums
         self._name = f"{socket.gethostname()[:LONGEST]}:{os.getpid()}"
         self._said = self._heard = Sums()
         self._moments: deque[_Moment] = deque()
@@ -116,12 +105,11 @@ class Reporter:
         now = asyncio.get_running_loop().time()
         if self._moments and now - self._moments[-1].at < EVERY and not last:
             return b""
-        state, counts = self._status(), self._counts()
-        since = self._move(state, counts, now)
+        state, sums = self._status(), self._sums()
+        since = self._move(state, sums.sent, now)
         present = self._moments[-1]
         self._began = self._began or present
-        *sums, _ = astuple(counts)
-        self._said = replace(Sums(*sums), sent=present.sent - self._began.sent, seconds=now - self._began.at)
+        self._said = replace(sums, sent=present.sent - self._began.sent, seconds=now - self._began.at)
         return _encode(
             Report(
                 sums=self._said,
@@ -144,11 +132,11 @@ class Reporter:
         if report:
             self._heard = self._said
 
-    def _move(self, state: TargetStatus, counts: Counts, now: float) -> _Moment:
+    def _move(self, state: TargetStatus, ended: int, now: float) -> _Moment:
         """Go on to the present. Returns the moment from which on the speed is taken."""
         moments = self._moments
         self._see_what_binds(state, moments[-1].at if moments else now, now)
-        moments.append(_Moment(now, counts.ended + state.in_flight))
+        moments.append(_Moment(now, ended + state.in_flight))
         while now - moments[0].at > WINDOW:
             moments.popleft()
         return moments[0]

@@ -50,6 +50,12 @@ class Sums(Struct, array_like=True, frozen=True):
     sent: int = 0
     seconds: float = 0.0
 
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(*map(operator.add, astuple(self), astuple(other)))
+
+    def __sub__(self, other: Sums) -> Sums:
+        return Sums(*map(operator.sub, astuple(self), astuple(other)))
+
 
 class Report(Struct, array_like=True, frozen=True):
     """What one worker says of one target.
@@ -170,9 +176,8 @@ class Reports:
     def _add(self, worker: str, report: Report, clock: float) -> None:
         before = self.by_worker[worker].sums if worker in self.by_worker else report.heard
         known = self.summed or Summed(clock, Sums(), "")
-        more = [now - then for now, then in zip(astuple(report.sums), astuple(before), strict=True)]
-        sums = Sums(*map(operator.add, astuple(known.sums), more))
-        self.summed = Summed(known.since, sums, report.target, _spread(known.lately, Sums(*more), clock))
+        more = report.sums - before
+        self.summed = Summed(known.since, known.sums + more, report.target, _spread(known.lately, more, clock))
         self.by_worker[worker] = report
 
 
