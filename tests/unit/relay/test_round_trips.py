@@ -142,3 +142,13 @@ def test_a_request_reads_as_it_was_written(dialect: str, call: Call[Any]):
     again = json.loads(codec.encode(Call(**read.call, model="x/m")).body)
     assert again == {name: value for name, value in body.items() if name not in extra}
     assert set(extra) <= {"store"}
+
+
+@pytest.mark.parametrize("kind", [[], {}, 1, None])
+@pytest.mark.parametrize(
+    ("dialect", "turns"), [("anthropic", "messages"), ("openai-responses", "input"), ("openai", "messages")]
+)
+def test_a_part_of_a_kind_that_is_no_word_is_passed_on(dialect: str, turns: str, kind: Any):
+    """A caller's mistake would be answered as an error of the gateway's own, and not in the provider's words."""
+    parts = [{"type": kind}, {"type": "image", "source": {"type": kind}}]
+    assert inbound_for(dialect).read({turns: [{"role": "user", "content": parts}]}).call["messages"]

@@ -28,10 +28,10 @@ _REASONS = {
     REFUSED: "refusal",
 }
 
-_ONLY_THEIRS = frozenset({"thinking", "redacted_thinking"})
+_ONLY_THEIRS = ("thinking", "redacted_thinking")
 """Blocks that only the model itself can read, and that no other has use for."""
 
-_SOURCES = frozenset({"text", "content", "file", "url", "base64"})
+_SOURCES = ("text", "content", "file", "url", "base64")
 """Where images and documents come from that other formats take too; but not with citations, which only this one has."""
 
 _FAULT = "Error: "

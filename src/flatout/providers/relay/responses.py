@@ -21,7 +21,7 @@ _READ = frozenset(
     | {"tool_choice", "top_logprobs"}
 )
 
-_TEXTS = frozenset({"input_text", "output_text", "text"})
+_TEXTS = ("input_text", "output_text", "text")  # no set: what a caller sends may have no hash
 
 _TRANSLATED = frozenset({"message", "function_call", "function_call_output", "reasoning"})
 """Items that other formats have too; and reasoning, which no other model has use for."""
