@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,22 @@ def test_nothing_answered(tmp_path: Path) -> None:
     """A run without any row could not be exported."""
     assert write(tmp_path / "a.parquet", rows(), ("a",)) == 0
     assert pq.read_table(tmp_path / "a.parquet").column_names == ["a", *ANSWER_COLUMNS]
+
+
+def test_writing_holds_little_of_a_column_in_memory() -> None:
+    """A million short questions would take three times the memory while their answers are written."""
+
+    class Written(io.RawIOBase):
+        most = 0
+
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            self.most = max(self.most, pa.default_memory_pool().bytes_allocated())
+            return len(data)
+
+    before, written = pa.default_memory_pool().bytes_allocated(), Written()
+    made = [{"text": f"{n} some text" * 20} for n in range(15_000)]
+    parquet.write_rows(written, lambda: iter(made), ["text"], {})  # type: ignore[arg-type]  # all that pyarrow calls
+    assert written.most - before < 1_500_000
