@@ -1,4 +1,4 @@
-"""Inputs from an object store: the real s3fs against moto's server, on this machine.
+"""Inputs from an object store, and outputs to it: the real s3fs against moto's server, on this machine.
 
 Both are installed by hand (``pip install 'moto[server]' s3fs``): with what they need, they are 150 MB.
 """
@@ -89,15 +89,26 @@ def test_what_is_not_there_is_one_sentence(name: str) -> None:
         list(open_input(f"s3://{name}"))
 
 
-def test_a_run_reads_from_there_and_writes_here(tmp_path: Path) -> None:
-    """The command would find no credentials, or write them into the run file."""
+def test_a_run_reads_from_there_and_writes_here_and_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command would find no credentials, or write them into the run file; answers would not get there whole."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with provider() as server:
         command = ("run", "s3://bucket/days", "--prompt", "{{ day }}: {{ prompt }}", *server.options(), *PLENTY)
         done = flatout(*command, "-o", "out.jsonl", folder=tmp_path)
         assert done.code == 0, done.err
-        there = flatout(*command, "-o", "s3://bucket/out.jsonl", folder=tmp_path)
+        there = flatout(*command, "-o", "s3://bucket/out.jsonl.gz", folder=tmp_path)
+        again = flatout(*command, "-o", "s3://bucket/out.jsonl.gz", folder=tmp_path)
+        lost = flatout(*command, "-o", "s3://no-bucket/out.jsonl", folder=tmp_path)
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in written] == [f"{day} {n}" for day in (1, 2) for n in range(300)]
     assert all(row["answer"] for row in written)
-    assert (there.code, "s3://bucket/out.jsonl" in there.err) == (2, True)
-    assert b"hidden" not in (tmp_path / "out.jsonl.flatout").read_bytes()
+    assert (there.code, again.code) == (0, 0), (there.err, again.err)
+    stored = s3fs.S3FileSystem(skip_instance_cache=True).cat_file("bucket/out.jsonl.gz")
+    assert [json.loads(line)["prompt"] for line in gzip.decompress(stored).splitlines()] == [
+        row["prompt"] for row in written
+    ]
+    status = flatout("status", "s3://bucket/out.jsonl.gz", folder=tmp_path)
+    assert (status.code, "600 answered" in status.out) == (0, True), status.out + status.err
+    assert (lost.code, "s3://no-bucket/out.jsonl: there is no such bucket" in lost.err) == (2, True)
+    for run_file in (tmp_path / "out.jsonl.flatout", *(tmp_path / "cache").rglob("*.flatout")):
+        assert b"hidden" not in run_file.read_bytes()

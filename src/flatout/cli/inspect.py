@@ -133,6 +133,7 @@ def export(
     ] = False,
 ) -> int:
     """Write the finished rows of a run to a file, in input order."""
+    from flatout.runs.input.names import shown
     from flatout.runs.output.claim import Claim
     from flatout.runs.output.export import export as write
 
@@ -151,7 +152,7 @@ def export(
         warn=damage.append,
     )
     if output != "-":
-        say(f"flatout: {figures.counted(rows, 'row')} written to {clean(output)}")
+        say(f"flatout: {figures.counted(rows, 'row')} written to {clean(shown(output))}")
     for what in damage:
         say(f"flatout: {what}")
     return FAILED if damage and not salvage else 0

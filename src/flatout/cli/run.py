@@ -207,7 +207,8 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
         if not quiet:
             say(f"To collect: {_how_to_continue(options, outcome.run_file)}")
     elif outcome.interrupted or outcome.unfinished:
-        say(f"To continue{_when(progress)}: {_how_to_continue(options, outcome.run_file)}")
+        why = "The answers are not written yet. To write them" if outcome.unwritten else f"To continue{_when(progress)}"
+        say(f"{why}: {_how_to_continue(options, outcome.run_file)}")
     elif (progress.failed or failed_before) and not quiet:
         if failed_before:
             say(f"See why with: {shlex.join(['flatout', 'status', outcome.run_file])}")

@@ -59,13 +59,16 @@ def find(run: str, *, steered: bool = False) -> Path:
     Raises:
         ConfigError: it steers a program, and is not a run's.
     """
-    from flatout.runs.output.place import SUFFIX, kept_runs
+    from flatout.runs.input.names import is_elsewhere
+    from flatout.runs.output.place import SUFFIX, kept_runs, run_elsewhere
 
     if run.endswith(SUFFIX):
         return Path(run)
     if (beside := Path(f"{run}{SUFFIX}")).exists():
         return beside
     kept = kept_runs(run)
+    if is_elsewhere(run) and ((written := run_elsewhere(run)).exists() or not kept):
+        return written
     if len(kept) > 1:
         say(f"flatout: the latest of {len(kept)} runs of {'standard input' if run == '-' else clean(run)}")
     if not kept and not steered and not Path(run).is_file():

@@ -143,6 +143,7 @@ class RunEnd(Struct, frozen=True, kw_only=True):
         output: the file that was written; None for standard output.
         batches: how many batches go on at the provider.
         under_way: whether the same command is needed again to collect: batches go on, or rows wait for one.
+        unwritten: whether the run was stopped while its output was written; nothing of it is there then.
     """
 
     interrupted: bool
@@ -151,3 +152,4 @@ class RunEnd(Struct, frozen=True, kw_only=True):
     output: str | None
     batches: int = 0
     under_way: bool = False
+    unwritten: bool = False

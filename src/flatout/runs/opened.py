@@ -22,6 +22,7 @@ from . import lane
 from .input.arrivals import Arrivals
 from .input.begun import Input
 from .input.check import Findings, check, check_row
+from .input.names import is_elsewhere, shown
 from .input.read import open_input
 from .input.rows import Row
 from .input.variants import Variants
@@ -77,7 +78,7 @@ class Opened:
         self.run_file = run_file_of(options.source, options.output, options.run_file, self.recipe.describe())
         self.moved: Path | None = None
         self.state_before: RunState = "interrupted"
-        self.output = None if options.output is None or is_stream(options.output) else options.output
+        self.output = None if options.output is None or is_stream(options.output) else shown(options.output)
         self.claim = Claim()
         self.limit = options.limit and options.limit * variants.count
         self.beyond = 0
@@ -264,7 +265,7 @@ class Opened:
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:
             self.pipe = Arrivals(self._checked_first(self.rows()))
-        if self.options.run_file is None and self.output is None:
+        if self.options.run_file is None and (self.output is None or is_elsewhere(self.output)):
             prune(time.time())
         store = self._open_store()
         self._is_new = True

@@ -27,6 +27,7 @@ from .stops import Stops
 from .work import Work, own_rows
 
 ReadT = TypeVar("ReadT")
+WorkT = TypeVar("WorkT")
 
 _BATCH = 100  # rows that are read from the input in one go
 
@@ -49,7 +50,7 @@ class Pending:
         self._job = job
         self.ending = Stops()
         self.collects = False
-        self._readings: set[asyncio.Future[Any]] = set()  # what is being read of an input that can be read again
+        self._working: set[asyncio.Future[Any]] = set()  # what is read of an input that can be read again, or written
         self._reached = -1  # the last row that was read to be asked for the first time
 
     @property
@@ -58,7 +59,7 @@ class Pending:
         return self.ending.count
 
     @property
-    def _leaves(self) -> bool:
+    def leaves(self) -> bool:
         """Whether it was told to stop, and reads no further rows."""
         return self.stops > 0 and not self.collects
 
@@ -90,7 +91,7 @@ class Pending:
         finished = Stored(job.store.finished(rows=revision is not None), AHEAD_WHOLE)
         index = -1
         async for index, row in self._arriving():
-            if self._leaves:
+            if self.leaves:
                 return
             if finished.must_read:
                 await finished.read_ahead()
@@ -105,7 +106,7 @@ class Pending:
                     progress.failed_before += count and known.state == "failed"
                     continue
             yield job.work(index, row)
-        if self._leaves:
+        if self.leaves:
             return
         if revision is not None:
             await revision.write()
@@ -144,27 +145,35 @@ class Pending:
                 yield pair
             return
         rows = self._job.rows()
-        while not self._leaves and (some := await self.read(partial(_some, rows))):
+        while not self.leaves and (some := await self.read(partial(_some, rows))):
             for pair in some:
                 yield pair
 
     async def read(self, some: Callable[[], list[ReadT]]) -> list[ReadT]:
-        """Read some of the input in a thread; nothing more if the run is stopped meanwhile.
+        """Read some of the input in a thread; nothing more if the run is stopped meanwhile."""
+        return await self.unless_left(some) or []
+
+    async def unless_left(self, work: Callable[[], WorkT], output: str | None = None) -> WorkT | None:
+        """What some work with the input returns, in a thread; None if the run is stopped meanwhile.
 
         A server that has become silent is not waited for then, and not when the program ends.
-        """
-        threads = DaemonThreads() if is_elsewhere(self._job.options.source) else None
-        reading = asyncio.get_running_loop().run_in_executor(threads, some)
-        self._readings.add(reading)
-        reading.add_done_callback(self._readings.discard)
-        await asyncio.wait([reading])
-        return [] if reading.cancelled() else reading.result()
 
-    def leave_input(self) -> None:
-        """Wait no longer for what is being read."""
-        if self._leaves:
-            for reading in self._readings:
-                reading.cancel()  # its callback comes later
+        Args:
+            work: what to do.
+            output: where it writes.
+        """
+        afar = is_elsewhere(self._job.options.source) or is_elsewhere(output or "-")
+        working = asyncio.get_running_loop().run_in_executor(DaemonThreads() if afar else None, work)
+        self._working.add(working)
+        working.add_done_callback(self._working.discard)
+        await asyncio.wait([working])
+        return None if working.cancelled() else working.result()
+
+    def leave(self) -> None:
+        """Wait no longer for what is being read or written."""
+        if self.leaves:
+            for working in self._working:
+                working.cancel()  # its callback comes later
 
     async def failed(self, states: Set[ItemState]) -> AsyncGenerator[tuple[Work, Item], None]:
         """The rows read so far that ended in one of some states, with their results.

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from flatout.client import Client
 from flatout.control.place import places
 from flatout.control.server import served
-from flatout.errors import ConfigError
+from flatout.errors import ConfigError, StoreError
 from flatout.progress._counters import COST, PROMPT_CACHE, Progress
 from flatout.steering import Change
 from flatout.store import ItemState, RunState
@@ -160,7 +160,7 @@ class Runner:
                 self.refresh()
                 store.set_fact(BUDGET, progress.budget)
                 store.set_fact(COST, progress.whole.cost)
-                outcome = await asyncio.to_thread(self._finish)
+                outcome = await self._finish()
             finally:
                 state: RunState = "finished" if job.left == 0 else "interrupted"
                 self._note_prompt_cache()
@@ -199,7 +199,7 @@ class Runner:
         pending.collects = self.drains and lanes is not None and lanes.batches
         if self.job.pipe is not None:
             self.job.pipe.close()
-        pending.leave_input()
+        pending.leave()
         if lanes is not None:
             lanes.stop(drain=drain)
 
@@ -278,30 +278,53 @@ class Runner:
         """Write down that somebody did something."""
         self.job.store.note_happening(Happening(at=time.time(), kind="change", what=what, by=by))
 
-    def _finish(self) -> RunEnd:
+    async def _finish(self) -> RunEnd:
+        """Write the output if the run is over."""
         job, options, progress = self.job, self.job.options, self.job.progress
         left = job.left
         interrupted = self.stops > 0 and left != 0
         waits = left is not None and left > progress.held  # rows without money are not waited for
         under_way = progress.batches.open > 0 or (options.detach and waits)
+        unwritten = False
         if not (interrupted or under_way) or options.passes:  # rows from a pipe cannot be read again
-            own = self._pending.own_rows if not options.keep_prompts and job.pipe is None else None
-            export(
-                job.run_file,
-                options.output or "-",
-                columns=job.checked.columns if own is not None or options.keep_prompts else None,
-                at_least=progress.finished,
-                own=own,
-                types=job.input.types,
-                delimiter=options.delimiter and checked_delimiter(options.delimiter),
-                neutralise=options.neutralise,
-                claim=replace(job.claim, note=partial(job.store.set_fact_now, OUTPUTS)),
-            )
+            write = partial(self._write, self.stops)
+            unwritten = await self._pending.unless_left(write, options.output) is None
         return RunEnd(
-            interrupted=interrupted,
+            interrupted=interrupted or unwritten,
             unfinished=left,
             run_file=str(job.run_file),
             output=job.output,
             batches=progress.batches.open,
             under_way=under_way,
+            unwritten=unwritten,
+        )
+
+    def _write(self, stops: int) -> int:
+        """Write the output and return the number of its rows. All of them are in the run file.
+
+        Args:
+            stops: how often the run was told to stop before. If it is told again, nobody waits for the output.
+        """
+        job, options, pending = self.job, self.job.options, self._pending
+
+        def check() -> None:
+            if pending.leaves and self.stops > stops:
+                raise StoreError("the run was stopped while its output was written")
+
+        def note(digests: list[str]) -> None:
+            check()  # the output would take its place now
+            job.store.set_fact_now(OUTPUTS, digests)
+
+        own = pending.own_rows if not options.keep_prompts and job.pipe is None else None
+        return export(
+            job.run_file,
+            options.output or "-",
+            columns=job.checked.columns if own is not None or options.keep_prompts else None,
+            at_least=job.progress.finished,
+            own=own,
+            types=job.input.types,
+            delimiter=options.delimiter and checked_delimiter(options.delimiter),
+            neutralise=options.neutralise,
+            claim=replace(job.claim, note=note),
+            before=check,
         )

@@ -113,8 +113,8 @@ def test_what_cannot_be_read_there_is_said(bucket: Any, monkeypatch: pytest.Monk
         "memory://b/empty.jsonl": "no rows",
         "memory://b/none.jsonl": "no such file",
         "memory://b/cut.jsonl.gz": "the gzip file is damaged or cut off",
-        "sftp://host/a.csv": "sftp:// is no place that is read; copy it here first",
-        "file:///etc/passwd": "file:// is no place that is read; copy it here first",
+        "sftp://host/a.csv": "sftp:// is no place that flatout knows; use files here and copy them",
+        "file:///etc/passwd": "file:// is no place that flatout knows; use files here and copy them",
     }.items():
         assert refusal(name) == f"{name.removesuffix('::t')}{'::t' if '::t' in name else ''}: {message}".replace(
             "::t", ""

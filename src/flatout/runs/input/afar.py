@@ -14,12 +14,13 @@ import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from flatout.errors import ConfigError
 from flatout.text.redact import excerpt
 
-from .afar_errors import is_passing, why
+from .afar_errors import Deed, is_passing, why
 from .decode import CHUNK
 
 BLOCK = 4 * 1024 * 1024
@@ -70,6 +71,38 @@ class Afar:
         """Its size in bytes."""
         return int(self._found["size"])
 
+    def is_there(self) -> bool:
+        """Whether there is such a file.
+
+        Raises:
+            ConfigError: nobody says.
+        """
+
+        def look() -> bool:
+            with suppress(FileNotFoundError):
+                return bool(self._info())
+            return False
+
+        return self.tried(look, pauses=PAUSES[:1])
+
+    def lacks_bucket(self) -> bool:
+        """Whether it is sure that its bucket does not exist. Not everybody who may write there may look."""
+        if "hf" in self._files.protocol:
+            return False
+        try:
+            self._files.info(self._file.partition("/")[0])
+        except Exception as error:
+            return isinstance(error, FileNotFoundError)
+        return False
+
+    def put(self, file: Path) -> None:
+        """Put a file of this machine in its place, whole or not at all.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        self.tried(lambda: self._files.put_file(str(file), self._file), deed="written")
+
     def open_parts(self) -> Any:
         """A file of fsspec's, which fetches any part of it.
 
@@ -90,7 +123,11 @@ class Afar:
         self._fresh = False
 
     def tried(
-        self, action: Callable[[], ValueT], reached: Callable[[], int] = int, pauses: Sequence[float] | None = None
+        self,
+        action: Callable[[], ValueT],
+        reached: Callable[[], int] = int,
+        pauses: Sequence[float] | None = None,
+        deed: Deed = "read",
     ) -> ValueT:
         """What an action returns, which is tried several times if the network fails.
 
@@ -98,6 +135,7 @@ class Afar:
             action: what to do.
             reached: how far it has come; if further than before, the tries are counted anew.
             pauses: seconds before each further try; None for `PAUSES`.
+            deed: what cannot be done if it fails, for messages.
 
         Raises:
             ConfigError: it fails for good.
@@ -112,7 +150,7 @@ class Afar:
             except Exception as error:  # of fsspec, of the packages that it uses and of those that they use
                 failed, before = (1 if reached() > before else failed + 1), reached()
                 if failed > len(pauses) or not is_passing(error):
-                    raise ConfigError(f"{self.name}: {safe(error, self._file, self.name)}") from None
+                    raise ConfigError(f"{self.name}: {safe(error, self._file, self.name, deed)}") from None
                 time.sleep(pauses[failed - 1])
 
     @cached_property
@@ -261,6 +299,6 @@ def _identity(info: dict[str, Any]) -> dict[str, str]:
     return {plain: str(info[name]) for name, plain in names.items() if plain in _IDENTITY}
 
 
-def safe(error: Exception, url: str, name: str) -> str:
+def safe(error: Exception, url: str, name: str, deed: Deed = "read") -> str:
     """Why something failed, without what a URL may hide."""
-    return excerpt(why(error).replace(url, name), _LONGEST)
+    return excerpt(why(error, deed).replace(url, name), _LONGEST)

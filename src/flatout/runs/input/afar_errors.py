@@ -1,8 +1,12 @@
-"""Says why a file elsewhere could not be read, and whether another try may help."""
+"""Says why a file elsewhere could not be read or written, and whether another try may help."""
 
 from __future__ import annotations
 
 import os
+from typing import Literal
+
+Deed = Literal["read", "written"]
+"""What could not be done."""
 
 _FINAL = (
     *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
@@ -10,9 +14,10 @@ _FINAL = (
 )
 _OF_AIOHTTP = {
     "ClientConnectorDNSError": "there is no such host",
-    "ClientPayloadError": "cannot be read: the connection is lost each time",
-    "ServerDisconnectedError": "cannot be read: the connection is lost each time",
+    "ClientPayloadError": "the connection is lost each time",
+    "ServerDisconnectedError": "the connection is lost each time",
 }
+_MISSING: dict[Deed, str] = {"read": "no such file", "written": "there is no such place"}
 _LATER = (408, 425, 429)  # statuses below 500 that pass
 
 
@@ -25,28 +30,28 @@ def is_passing(error: BaseException) -> bool:
     return not isinstance(error, _FINAL)
 
 
-def why(error: BaseException) -> str:
+def why(error: BaseException, deed: Deed = "read") -> str:
     """The reason, in words, for people."""
     error = _cause(error)
     status = _status(error)
     if status is not None:
-        return _answer(status, str(getattr(error, "message", "") or ""))
+        return _answer(status, str(getattr(error, "message", "") or ""), deed)
     if isinstance(error, FileNotFoundError):
-        return "no such file"
+        return _MISSING[deed]
     if (told := _OF_AIOHTTP.get(type(error).__name__)) is not None:
-        return told
+        return f"cannot be {deed}: {told}"
     if isinstance(error, TimeoutError):
-        return "cannot be read: no answer in time"
+        return f"cannot be {deed}: no answer in time"
     number = getattr(error, "errno", None)
     words = os.strerror(number) if number else str(error).partition("\n")[0]
-    return f"cannot be read: {words or type(error).__name__}"
+    return f"cannot be {deed}: {words or type(error).__name__}"
 
 
-def _answer(status: int, message: str) -> str:
+def _answer(status: int, message: str, deed: Deed) -> str:
     if status in (404, 410):
-        return "no such file"
+        return _MISSING[deed]
     if status in (401, 403, 407):
-        return f"the server refuses to hand it out ({status})"
+        return f"the server refuses to {'hand it out' if deed == 'read' else 'take it'} ({status})"
     if status < 400:  # 0, where a client has followed too many
         return "the server sends from one address to another without end"
     return f"the server answers {status} {message}".rstrip()

@@ -32,6 +32,9 @@ _NEEDS = {
 }
 """The schemes that are read, each with the package that fsspec needs for it."""
 
+WRITTEN = ("s3://", "gs://", "az://", "hf://")
+"""Where files can be written, for messages."""
+
 _MARKS = "*?["
 
 
@@ -59,6 +62,18 @@ def places(url: str) -> list[Afar] | Afar:
     return [Afar(files, path, files.unstrip_protocol(path)) for path in paths]  # a listed name hides no password
 
 
+def place_of(url: str) -> Afar:
+    """The one file that a URL names, which need not exist.
+
+    Raises:
+        ConfigError: files cannot be written there.
+    """
+    name, scheme = shown(url), url.partition(":")[0].lower()
+    if scheme in _WEB:
+        raise ConfigError(f"{name}: web servers take no files; name one here, or at {', '.join(WRITTEN)}")
+    return Afar(*_file_system(url, scheme, name), name)
+
+
 def _is_data(file: str, folder: str) -> bool:
     return by_suffix(file) is not None and not is_hidden(PurePosixPath(file.removeprefix(folder)))
 
@@ -66,7 +81,7 @@ def _is_data(file: str, folder: str) -> bool:
 def _file_system(url: str, scheme: str, name: str) -> tuple[Any, str]:
     """Fsspec's file system for a URL, and the file in it."""
     if (needed := _NEEDS.get(scheme)) is None:
-        raise ConfigError(f"{name}: {scheme}:// is no place that is read; copy it here first")
+        raise ConfigError(f"{name}: {scheme}:// is no place that flatout knows; use files here and copy them")
     try:
         import fsspec
     except ImportError:

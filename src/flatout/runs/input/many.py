@@ -40,6 +40,14 @@ def belongs(path: Path, source: Path) -> bool:
     return path in _matches(source) or _would_match(path, source)
 
 
+def belongs_elsewhere(url: str, source: str) -> bool:
+    """The same of places elsewhere, as far as their names tell."""
+    if any(mark in source for mark in _MARKS):
+        return _would_match(Path(url), Path(source))
+    folder, path = f"{source.rstrip('/')}/", Path(url)
+    return url.startswith(folder) and by_suffix(path) is not None and not is_hidden(path.relative_to(folder))
+
+
 def files_of(name: str, source: Path) -> list[Path]:
     """The files that a name means, in the order of their names.
 

@@ -10,13 +10,14 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from io import BufferedReader
 from pathlib import Path
 
 from msgspec import Struct
 
 from flatout.errors import ConfigError, StoreError
 from flatout.runs.input.database import is_query
-from flatout.runs.input.many import belongs
+from flatout.runs.input.many import belongs, belongs_elsewhere
 from flatout.runs.input.names import file_of, is_elsewhere, parted, shown
 from flatout.store import RunReader
 
@@ -73,6 +74,22 @@ class Claim(Struct, frozen=True, kw_only=True):
         target = Path(path)
         self._check_kept(target, str(path))
         self._check_there(str(path), "file", (lambda: digest(target)) if _size(target) else None)
+
+    def check_elsewhere(self, name: str, content: Callable[[], str] | None) -> None:
+        """Check that a file elsewhere may be written.
+
+        Args:
+            name: its URL, without a password.
+            content: the digest of what is there; None if nothing is.
+
+        Raises:
+            ConfigError: another file would be lost.
+        """
+        if self.source == name:
+            raise ConfigError(f"{name}: is the input; write to another file")
+        if self.source is not None and is_elsewhere(self.source) and belongs_elsewhere(name, self.source):
+            raise ConfigError(f"{name}: would be one of the files of the input {self.source}; write it elsewhere")
+        self._check_there(name, "file", content)
 
     def check_table(self, file: Path, table: str, content: Callable[[], str] | None) -> None:
         """Check that a table of a database may be written.
@@ -134,7 +151,12 @@ def _size(file: Path) -> int:
 def digest(file: Path) -> str:
     """The digest of a file's content; takes about a second a gigabyte."""
     with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return digest_of(stream)
+
+
+def digest_of(stream: BufferedReader) -> str:
+    """The digest of all that a stream has."""
+    return hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def where(source: str) -> str | None:

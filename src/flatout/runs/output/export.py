@@ -71,6 +71,7 @@ def export(
     salvaged: bool = False,
     claim: Claim | None = None,
     warn: Callable[[str], None] | None = None,
+    before: Callable[[], object] = lambda: None,
 ) -> int:
     """Write a run's finished rows, in input order, and return their number.
 
@@ -91,6 +92,7 @@ def export(
         salvaged: write everything that can still be read from a damaged run file.
         claim: what the output may replace; None for only what the run itself wrote.
         warn: told, after the output is written, which rows could not be read.
+        before: called before each row; what it raises ends the writing, and nothing is replaced.
 
     Raises:
         ConfigError: the output cannot be written there.
@@ -103,9 +105,14 @@ def export(
     damage = _Damage()
     with _opened(run_file, select, at_least, salvaged, damage) as source:
         settled = _Settled(source.look)
-        shown = (
-            (lambda: _read(settled(), damage)) if own is None else (lambda: _beside(settled(), own(), run_file, damage))
-        )
+
+        def shown() -> Iterator[AnsweredRow]:
+            items = settled()
+            rows = _read(items, damage) if own is None else _beside(items, own(), run_file, damage)
+            for row in rows:
+                before()
+                yield row
+
         written = write(
             output,
             shown,

@@ -29,11 +29,12 @@ class Form(Struct, frozen=True):
     """How an output is written.
 
     Attributes:
-        name: the output as the user wrote it.
-        file: the file that holds it.
+        name: the output as the user wrote it, but without a password.
+        file: the file that holds it, if it is on this machine.
         format: one of `OUTPUT_FORMATS` or of `flatout.runs.input.formats.DATABASES`.
         packing: how the file is packed; None if it is not.
         table: the table that holds it; "" if it is a file of its own.
+        url: where it is elsewhere; None if it is on this machine.
     """
 
     name: str
@@ -41,23 +42,25 @@ class Form(Struct, frozen=True):
     format: str
     packing: Packing | None = None
     table: str = ""
+    url: str | None = None
 
 
 def form_of(path: str | Path, format: str | None = None) -> Form:
     """The form of an output: the format given, else the one that the name tells; JSONL for ``-`` and for devices.
 
     Args:
-        path: a file whose suffix names the format, and how it is packed; ``out.db::answers`` is a table of a database.
+        path: a file whose suffix names the format, and how it is packed; ``out.db::answers`` is a table of a database,
+            ``s3://bucket/out.jsonl`` a file elsewhere.
         format: one of `OUTPUT_FORMATS`; overrides the suffix.
 
     Raises:
         ConfigError: the format is not one of `OUTPUT_FORMATS`, or cannot be written there.
     """
-    name = str(path)
+    name, url = shown(str(path)), str(path) if is_elsewhere(str(path)) else None
     if format is not None and format not in OUTPUT_FORMATS:
         raise ConfigError(f"the output format is one of {', '.join(OUTPUT_FORMATS)}, not {format!r}")
-    if is_elsewhere(name):
-        raise ConfigError(f"{shown(name)}: answers are written to this machine; write a file here, then copy it there")
+    if url is not None and "::" in url:
+        raise ConfigError(f"{name}: a table is filled on this machine only; name a file there, or a database here")
     if (form := _table_form(name)) is not None:
         if format is not None:
             raise ConfigError(f"{name}: a table has no {format} format; name a file")
@@ -66,13 +69,13 @@ def form_of(path: str | Path, format: str | None = None) -> Form:
         if format == "parquet":
             raise ConfigError(f"{path}: Parquet can only be written to a file")
         return Form(name, Path(path), format or "jsonl")
-    suffix, packing = Path(without_packing(Path(path).name)).suffix, packing_named(name)
+    suffix, packing = Path(without_packing(Path(name).name)).suffix, packing_named(name)
     chosen = format or _SUFFIXES.get(suffix)
     if chosen is None:
-        raise ConfigError(f"{path}: {_unknown(path, suffix, packing)}")
+        raise ConfigError(f"{name}: {_unknown(name, suffix, packing)}")
     if chosen == "parquet" and packing is not None:
-        raise ConfigError(f"{path}: Parquet is packed inside; name it .parquet")
-    return Form(name, Path(path), chosen, packing)
+        raise ConfigError(f"{name}: Parquet is packed inside; name it .parquet")
+    return Form(name, Path(path), chosen, packing, url=url)
 
 
 def is_stream(path: str | Path) -> bool:
@@ -123,10 +126,10 @@ def _kind_there(file: Path) -> str | None:
     return kind
 
 
-def _unknown(path: str | Path, suffix: str, packing: Packing | None) -> str:
+def _unknown(name: str, suffix: str, packing: Packing | None) -> str:
     """Why no format is known."""
     if suffix in _DATABASE_SUFFIXES and packing is None:
-        return f"a database holds tables; name one: {path}::answers"
+        return f"a database holds tables; name one: {name}::answers"
     if READ.get(suffix) == "excel":
         return "workbooks are read, not written; write .csv, which spreadsheets open"
     if packing is not None and not suffix:

@@ -1,7 +1,7 @@
 """The place of a run: beside its output, or in the user's cache folder.
 
-The cache folder serves runs whose answers go to standard output, a pipe or a device. A run there is removed 30 days
-after its last write.
+The cache folder serves runs whose answers go to standard output, a pipe or a device, or to a place elsewhere. A run
+there is removed 30 days after its last write.
 """
 
 from __future__ import annotations
@@ -38,17 +38,24 @@ _SHOWN = 60  # bytes of the input's name in the name of a file in the cache fold
 def run_file_of(source: str, output: str | None, named: str | None, job: Mapping[str, Any]) -> Path:
     """The run file that the user named, or the one beside the output, or one in the user's cache folder.
 
-    In the cache folder, the same job on the same input gets the same file, and any other gets another. Standard input
-    counts as a new input each time.
+    In the cache folder, an output elsewhere has one file. Without an output, the same job on the same input gets the
+    same file, and any other gets another. Standard input counts as a new input each time.
 
     Raises:
         ConfigError: the cache folder cannot be made.
     """
     if named is not None:
         return Path(named)
+    if output is not None and is_elsewhere(output):
+        return _made(run_elsewhere(output))
     if output is not None and not is_stream(output):
         return Path(f"{output}{SUFFIX}")
     return _in_cache(source, job)
+
+
+def run_elsewhere(output: str) -> Path:
+    """The run file of an output elsewhere, from any working directory; it need not exist."""
+    return _cached(output, hashlib.sha256(shown(output).encode()).hexdigest())
 
 
 def kept_runs(source: str) -> list[Path]:
@@ -95,14 +102,24 @@ def _written_at(path: Path) -> float:
 def _in_cache(source: str, job: Mapping[str, Any]) -> Path:
     place = source if is_elsewhere(source) else where(source) or source  # a query may tell one file from another
     made = json.dumps([place, job], sort_keys=True, default=str)
-    mark = secrets.token_hex(6) if source == "-" else hashlib.sha256(made.encode()).hexdigest()[:12]
-    name = f"{_shown(source)}-{mark}{SUFFIX}"
+    mark = secrets.token_hex(6) if source == "-" else hashlib.sha256(made.encode()).hexdigest()
+    return _made(_cached(source, mark))
+
+
+def _cached(name: str, mark: str) -> Path:
+    """A run file in the cache folder; in the working directory if there is no home folder."""
+    file = f"{_shown(name)}-{mark[:12]}{SUFFIX}"
     try:
-        folder = _folder()
+        return _folder() / file
     except ConfigError:
-        return Path(name)  # no home folder, so use the working directory
+        return Path(file)
+
+
+def _made(run_file: Path) -> Path:
+    """The run file, once its folder exists."""
+    folder = run_file.parent
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made: {error.strerror}; name a place with --run-file") from None
-    return folder / name
+    return run_file

@@ -32,21 +32,31 @@ def whole(target: Path, ready: Callable[[Path], object] = lambda _: None) -> Ite
     Raises:
         OSError: the file cannot be written; what was there before still is.
     """
-    _remove_dead(target.parent)
-    temporary, file = _begun(target.parent)
+    with temporary(target.parent) as (path, file):
+        with suppress(FileNotFoundError):
+            os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        ready(path)
+        path.replace(target)
+    _sync(target.parent)
+
+
+@contextmanager
+def temporary(folder: Path) -> Iterator[tuple[Path, BinaryIO]]:
+    """A block with a new file in a folder, and its path. The file is gone at the end unless it was renamed.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    _remove_dead(folder)
+    path, file = _begun(folder)
     try:
         with file:
-            with suppress(FileNotFoundError):
-                os.fchmod(file.fileno(), stat.S_IMODE(target.stat().st_mode))
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-            ready(temporary)
-            temporary.replace(target)
-        _sync(target.parent)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+            yield path, file
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _begun(folder: Path) -> tuple[Path, BinaryIO]:

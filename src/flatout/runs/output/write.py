@@ -1,7 +1,7 @@
 """Writes the output of a run: the input's own columns first, then the outcome of each row.
 
 An output file appears whole or not at all: it is written beside its final place, made durable, and then renamed. A
-table of a database is filled in one transaction.
+table of a database is filled in one transaction. A file elsewhere is written here, and then uploaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,6 +20,7 @@ from flatout.errors import ConfigError, StoreError
 from flatout.runs.input.packing import check_packing, packed
 from flatout.text.visible import visible_lines
 
+from . import elsewhere
 from .answered import ALL_COLUMNS, ANSWER_COLUMNS, PREFIX, AnsweredRow, Rows, answer_names
 from .claim import Claim, digest
 from .encode import Layout, write_delimited, write_jsonl, write_parquet
@@ -128,10 +130,13 @@ def write(
         raise
     except OSError as error:
         why = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise StoreError(f"{path}: cannot be written: {why}") from error
+        raise StoreError(f"{form.name}: cannot be written: {why}") from error
 
 
 def _check_place(form: Form, claim: Claim) -> None:
+    if form.url is not None:
+        elsewhere.check(form.url, claim)
+        return
     path, target = form.file, Path(os.path.realpath(form.file))
     if not target.parent.is_dir():
         raise ConfigError(f"{form.name}: the folder {path.parent} does not exist")
@@ -171,7 +176,7 @@ def _opened(form: Form, claim: Claim) -> Iterator[BinaryIO]:
         yield _TerminalFile(sys.stdout.buffer) if sys.stdout.isatty() else sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if is_stream(form.file):
+    if form.url is None and is_stream(form.file):
         with form.file.open("wb") as stream:
             yield stream
         return
@@ -181,8 +186,9 @@ def _opened(form: Form, claim: Claim) -> Iterator[BinaryIO]:
         claim.written(digest(temporary))
 
     # A link stays a link; the file it points to is replaced.
+    local = partial(whole, Path(os.path.realpath(form.file)), ready)
     with (
-        whole(Path(os.path.realpath(form.file)), ready) as file,
+        local() if form.url is None else elsewhere.whole(form.url, claim) as file,
         nullcontext(file) if form.packing is None else packed(file, form.packing) as written,
     ):
         yield written
