@@ -17,7 +17,6 @@ from flatout.cli.run_names import find, find_later
 from flatout.errors import ConfigError, StoreError
 from flatout.runs.input import afar
 from flatout.runs.job import RunEnd, RunOptions
-from flatout.runs.output.formats import form_of
 from flatout.runs.pending import Pending
 from flatout.runs.runner import Runner
 from tests.support.scripted_wire import Wire, client
@@ -140,12 +139,6 @@ def test_an_output_is_no_file_of_its_input(bucket: Any, source: str) -> None:
     job = Runner(RunOptions(source=source, output="memory://b/days/out.jsonl", model="m"), lambda: client(Wire()))
     with pytest.raises(ConfigError, match="would be one of the files of the input"):
         job.prepare()
-
-
-def test_a_password_is_shown_nowhere(bucket: Any, tmp_path: Path) -> None:
-    """Whoever sees the screen or the run file could write there."""
-    form = form_of("s3://key:hidden@bucket/out.jsonl")
-    assert (form.name, form.format) == ("s3://bucket/out.jsonl", "jsonl")
 
 
 @pytest.mark.parametrize("afar_from", ["input", "output"])

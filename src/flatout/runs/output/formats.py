@@ -59,6 +59,8 @@ def form_of(path: str | Path, format: str | None = None) -> Form:
     name, url = shown(str(path)), str(path) if is_elsewhere(str(path)) else None
     if format is not None and format not in OUTPUT_FORMATS:
         raise ConfigError(f"the output format is one of {', '.join(OUTPUT_FORMATS)}, not {format!r}")
+    if url not in (None, name):
+        raise ConfigError(f"{name}: give no password and no query in an output's URL: both may be keys")
     if url is not None and "::" in url:
         raise ConfigError(f"{name}: a table is filled on this machine only; name a file there, or a database here")
     if (form := _table_form(name)) is not None:
