@@ -154,11 +154,28 @@ def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mappin
         made: the call's `content` now; empty for an item of a durable function.
         columns: the input's own row now; None for an item without a row.
     """
-    pairs = [("column", item.input, columns), ("parameter", item.prompt, json.loads(made))] if item is not None else []
+    pairs = (
+        [("column ", item.input, columns), ("parameter ", item.prompt, json.loads(made))] if item is not None else []
+    )
     for where, old, new in pairs:
-        if old is not None and new is not None and (what := difference(json.loads(old), new)):
-            return RunMismatch(f"{name} belongs to another job: {at}, {where} {what}")
+        if old is None or new is None:
+            continue
+        was = json.loads(old)
+        if was.keys() == new.keys() == {"item"}:  # of a function, and not of a file's columns
+            return RunMismatch(f"{name} belongs to another job: {at}, {_changed_value(was['item'], new['item'])}")
+        if what := difference(was, new):
+            return RunMismatch(f"{name} belongs to another job: {at}, {where}{what}")
     return RunMismatch(f"{name} belongs to another job: {at} has changed")
+
+
+def _changed_value(was: Any, now: Any) -> str:
+    """What differs between two values; of lists, the first element that does."""
+    if not isinstance(was, list) or not isinstance(now, list):
+        return difference(was, now)
+    place = next((place for place, (one, other) in enumerate(zip(was, now, strict=False)) if one != other), None)
+    if place is None:
+        return f"had {len(was):,} values, has {len(now):,} now"
+    return difference({f"value {place + 1:,}": was[place]}, {f"value {place + 1:,}": now[place]})
 
 
 def difference(old: Any, new: Any) -> str:

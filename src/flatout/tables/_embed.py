@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from typing import Any
 
 from flatout.client import Client
@@ -21,6 +22,9 @@ from ._types import Kind
 from ._whole import Whole, check_fits
 
 INTO = "embedding"
+
+MOST_WAITING = 100_000
+"""Rows of a stream that wait for the first vector, which tells the length of all."""
 
 
 class Vectors(Columns):
@@ -109,7 +113,7 @@ class Embedding:
     def stream(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Record batches with the columns of vectors."""
         parts = self.station.each(self.begin(blocking(batches), check=self.check))
-        for part, columns in self._columns(parts):
+        for part, columns in self._columns(parts, most=MOST_WAITING):
             yield joined(part.batch, columns)
 
     def in_pieces(self) -> Added:
@@ -135,14 +139,22 @@ class Embedding:
             yield columns
 
     def _columns(
-        self, parts: Iterable[Part[Cell]], names: Sequence[str] | None = None
+        self, parts: Iterable[Part[Cell]], names: Sequence[str] | None = None, most: float = inf
     ) -> Iterator[tuple[Part[Cell], Any]]:
-        """Each part and its columns. Unless the length is given, the first vector tells it."""
+        """Each part and its columns. Unless the length is given, the first vector tells it.
+
+        Raises:
+            ConfigError: more rows than ``most`` have come without a vector.
+        """
         waiting: list[Part[Cell]] = []
-        width = self._dimensions
+        width, rows = self._dimensions, 0
         for part in parts:
             waiting.append(part)
-            width = width or _width(part)
+            width, rows = width or _width(part), rows + part.batch.num_rows
+            if width is None and rows > most:
+                raise ConfigError(
+                    f"the first {rows:,} rows have no vector that would tell the length of all: give it, dimensions=…"
+                )
             if width is not None:
                 yield from self._made(waiting, width, names)
                 waiting = []

@@ -52,8 +52,9 @@ class _Embedder:
         found = await client.embed(asked, dimensions=self._dimensions) if asked else []
         results = iter(found)
         made = [(None, _NULL, 0.0) if text is None else _outcome(next(results)) for text in texts]
-        asks = map(_is_new, found)
-        self._made[id(texts)] = made, [True if text is None else next(asks) for text in texts]
+        news = [_is_new(result) for result in found]
+        asks, is_first = iter(news), all(news)  # a null was told of when others were asked
+        self._made[id(texts)] = made, [is_first if text is None else next(asks) for text in texts]
         for result in found:
             if result.error is not None:
                 raise result.error

@@ -198,6 +198,10 @@ class _DuckDB(_Arrow):
 
     def __init__(self, relation: Any) -> None:
         self._relation = relation
+        if twice := next((name for name in relation.columns if relation.columns.count(name) > 1), None):
+            raise ConfigError(
+                f"the relation has two columns {twice}, and DuckDB would rename one: name it, as in {twice} AS other"
+            )
         self._types = dict(zip(relation.columns, map(str, relation.types), strict=True))
         as_text = {name for name, kind in self._types.items() if any(each in kind for each in _ARROW_LACKS)}
         taken = (

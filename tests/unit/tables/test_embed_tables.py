@@ -10,7 +10,7 @@ import pytest
 from flatout import ConfigError, RunMismatch
 from flatout.layer import Response
 from flatout.store import RunReader
-from flatout.tables import answer, embed, embed_async
+from flatout.tables import _embed, answer, embed, embed_async
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from tests.support.answered_tables import options
 from tests.support.scripted_wire import Wire
@@ -69,6 +69,27 @@ def test_finished_vectors_are_not_paid_for_again(tmp_path):
     made = embed(table, "text", **given, **options(first))
     assert embed(table, "text", **given, **options(again)) == made
     assert (first.model.stats()["received"], again.model.stats()["received"]) == (1, 0)
+
+
+def test_a_text_that_has_changed_is_named(tmp_path):
+    """A user would be told of a column "item", with a list of a thousand texts."""
+    given = {"dimensions": 4, "store": tmp_path / "v.flatout", **options(wire())}
+    embed(pa.table({"text": ["one", "two", "three"]}), "text", **given)
+    told = r'belongs to another job: row 1, value 2: was "two", is now "too"; use'
+    with pytest.raises(RunMismatch, match=told):
+        embed(pa.table({"text": ["one", "too", "three"]}), "text", **given)
+    with pytest.raises(RunMismatch, match=r"row 1, had 3 values, has 2 now; use"):
+        embed(pa.table({"text": ["one", "two"]}), "text", **given)
+
+
+def test_rows_without_a_vector_do_not_fill_the_memory(monkeypatch):
+    """A stream that begins with a million nulls would be held as a whole, to learn how long vectors are."""
+    monkeypatch.setattr(_embed, "MOST_WAITING", 10)
+    batches = [pa.record_batch({"text": pa.array([None] * 4, pa.string())})] * 5
+    with pytest.raises(ConfigError, match=r"^the first 12 rows have no vector that .*: give it, dimensions=…$"):
+        list(embed(iter(batches), "text", **options(wire())))
+    assert len(list(embed(iter(batches), "text", dimensions=4, **options(wire())))) == 5
+    assert embed(pa.Table.from_batches(batches), "text", **options(wire())).num_rows == 20
 
 
 def test_a_program_with_an_event_loop():

@@ -174,6 +174,14 @@ def test_a_series_is_no_table():
         list(answer(iter([pl.Series("text", ["a"])]), PROMPT, **options(Lines())))
 
 
+def test_two_columns_of_one_name_are_refused_where_duckdb_would_rename_one():
+    """A column would come back under another name, and one with a type that Arrow lacks would be lost."""
+    duckdb = pytest.importorskip("duckdb")
+    given = duckdb.sql("select 'a' as text, 1 as id, 2 as id")
+    with pytest.raises(ConfigError, match=r"^the relation has two columns id, and DuckDB would rename one: name it"):
+        answer(given, "{{ text }}", **options(Lines()))
+
+
 def test_names_that_duckdb_takes_for_one_are_refused():
     """DuckDB would call one of them X_1, after every row is paid for."""
     duckdb = pytest.importorskip("duckdb")
