@@ -154,6 +154,17 @@ def test_progress_counts_texts(tmp_path):
     assert (last.resumed, last.failed_before, last.answered, last.failed) == (1_999, 0, 1, 0)
 
 
+def test_a_null_that_failed_before_does_not_fail_anew(tmp_path):
+    """A run that goes on would tell of new failures, although it asked for nothing."""
+    table, heard = pa.table({"text": ["one", None, "two"]}), []
+    for wire, more in ((Refusing("two"), {}), (Refusing(), {}), (Refusing(), {"retry_failed": True})):
+        embed(table, "text", progress=heard.append, store=tmp_path / "v.flatout", **more, **options(wire))
+        last = heard[-1]
+        heard.append((last.resumed, last.failed_before, last.answered, last.failed))
+    told = [each for each in heard if isinstance(each, tuple)]
+    assert told == [(0, 0, 1, 2), (3, 2, 0, 0), (2, 1, 1, 0)]
+
+
 def test_a_value_that_cannot_be_read_has_no_vector():
     """The words of an error would be embedded as if they were the text."""
     given = pa.table({"at": pa.array([10**15, 0], pa.timestamp("s"))})
