@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 from flatout.look.report.gather import gather
 from flatout.look.report.page import page as page_of
 from flatout.store import Item
-from tests.support.browsers import complaints, launched
+from tests.support.browsers import blank, complaints, launched
 from tests.support.report_runs import BEGAN, FAILED, HOSTILE, TARGET, course, happened, row, rows, written
 
 COUNT = 1_000
@@ -99,7 +99,7 @@ def look(browser: Browser, folder: Path) -> Iterator[Any]:
     opened: list[Watched] = []
 
     def look(name: str, width: int = 1_400, scheme: Any = "light") -> Watched:
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page = blank(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
         opened.append(Watched(page, folder / f"{name}.html"))
         return opened[-1]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from flatout.cli.app import command
-from tests.support.browsers import launched
+from tests.support.browsers import blank, launched
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
@@ -59,7 +59,7 @@ def browser():
 @pytest.fixture
 def trouble(browser, url):
     """A page, and a list of what goes wrong on it: errors in the console, and whatever it fetches from elsewhere."""
-    page, wrong = browser.new_page(), []
+    page, wrong = blank(browser), []
     page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("request", lambda asked: None if asked.url.startswith((url, "data:", "blob:")) else wrong.append(asked.url))

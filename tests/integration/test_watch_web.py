@@ -15,12 +15,12 @@ from playwright.sync_api import Browser, Page, expect
 
 from flatout.store import RunReader
 from flatout.testing import Faults
-from tests.support.browsers import complaints, launched
+from tests.support.browsers import blank, complaints, launched
 from tests.support.command_samples import end, eventually, provider, questions, start
 from tests.support.report_runs import FAILED, HOSTILE, course, happened, row, rows, written
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--rpm", "60k", "--concurrency")
-ROWS = 80
+ROWS = 400
 COUNT = 300
 
 
@@ -82,7 +82,7 @@ def look(browser: Browser) -> Iterator[Any]:
     opened: list[tuple[Page, list[str]]] = []
 
     def look(address: str, width: int = 1_400, scheme: Any = "light") -> Page:
-        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page = blank(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
         opened.append((page, complaints(page)))
         page.goto(address)
         page.wait_for_selector("html[data-ready=yes]")
@@ -111,8 +111,8 @@ def test_a_run_is_seen_from_before_its_start_through_a_kill_to_its_end(tmp_path:
     with provider(latency=0.3, faults=Faults(invalid=0.1)) as server:
         first = start(*RUN, "2", *server.options(), folder=tmp_path)
         server.wait_for(12)
-        expect(state).to_have_text("live", timeout=20_000)
-        expect(page.locator("#plot-requests")).to_be_visible(timeout=20_000)
+        expect(state).to_have_text("live")
+        expect(page.locator("#plot-requests")).to_be_visible()
 
         area = page.locator("#plot-requests .u-over").bounding_box()
         assert area is not None
@@ -128,14 +128,14 @@ def test_a_run_is_seen_from_before_its_start_through_a_kill_to_its_end(tmp_path:
 
         first.kill()
         first.communicate()
-        expect(state).to_have_text("broken off: its process has gone", timeout=20_000)
+        expect(state).to_have_text("broken off: its process has gone")
         expect(page.get_by_text("The run broke off")).to_be_visible()
-        second = start(*RUN, "40", *server.options(), folder=tmp_path)
-        expect(state).to_have_text("live", timeout=20_000)
+        second = start(*RUN, "30", *server.options(), folder=tmp_path)
+        expect(state).to_have_text("live")
         assert end(second).code == 1
     with RunReader.open(tmp_path / "out.jsonl.flatout") as reader:
         summary = reader.summary()
-    expect(state).to_have_text("finished", timeout=20_000)
+    expect(state).to_have_text("finished")
     expect(heading).to_have_text(re.compile(f"^{summary.answered} of {ROWS} rows answered"))
     assert drawn(page, "requests", "scales.x.max") == zoomed
     assert page.evaluate("document.querySelector('select').value") == "failed"

@@ -6,9 +6,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.command_samples import PATIENCE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -22,8 +25,16 @@ def launched() -> Iterator[Browser]:
     with sync_playwright() as driver:
         sandbox = [] if os.geteuid() else ["--no-sandbox"]  # Chromium's does not work for root
         opened = driver.chromium.launch(executable_path=found, args=sandbox)
+        expect.set_options(timeout=PATIENCE * 1_000)
         yield opened
         opened.close()
+
+
+def blank(browser: Browser, **options: Any) -> Page:
+    """A new page. On a busy machine a browser may need a minute for what is usually there at once."""
+    page = browser.new_page(**options)
+    page.set_default_timeout(PATIENCE * 1_000)
+    return page
 
 
 def complaints(page: Page) -> list[str]:
