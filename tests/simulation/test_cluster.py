@@ -204,6 +204,33 @@ def test_workers_without_a_concurrency_keep_to_that_of_the_others(run):
 
 
 @pytest.mark.parametrize(
+    ("server", "before", "after", "other", "least"),
+    [
+        ({}, {"rpm": 600}, {"rpm": 3_000}, {}, 0.97 * USE * 50.0),
+        ({"rpm": None, "slots": 64}, {"concurrency": 4}, {"concurrency": 32}, {"adaptive": "concurrency"}, 0.85 * 64.0),
+    ],
+    ids=["rate", "concurrency"],
+)
+def test_a_raised_limit_holds_although_a_worker_that_follows_it_is_idle(run, server, before, after, other, least):
+    """The team would keep to the old limit for as long as a worker without a limit of its own has nothing to ask."""
+
+    async def course(world):
+        async with world.client(**before) as given, world.client(**other) as follows:
+            asking = asyncio.create_task(given.gather([f"{number}" for number in range(4_000)]))
+            await asyncio.sleep(1.0)
+            await follows.gather([f"once {number}" for number in range(20)])
+            await asyncio.sleep(15.0)
+            given.set_limits(**after)
+            await asyncio.sleep(15.0)
+            rate = await used(world, 10.0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            assert rate >= least
+
+    run(World(provider(**server), 0.002), course)
+
+
+@pytest.mark.parametrize(
     ("server", "limits", "least"),
     [
         ({"rpm": RPM, "burst": 1.0, "headers": "openai"}, {}, 0.97 * USE * RPM / 60.0),

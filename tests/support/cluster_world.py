@@ -70,8 +70,13 @@ class World:
         """Start workers that always have something to ask."""
         for _ in range(count):
             self.answered.append(0)
-            worker = self._work(len(self.answered) - 1, Limits(shared=PLACE, **limits))
+            worker = self._work(len(self.answered) - 1, limits)
             self.workers.append(asyncio.get_running_loop().create_task(worker))
+
+    def client(self, **limits: Any) -> Client:
+        """A worker's client."""
+        shared, transport = Limits(shared=PLACE, **limits), SimulatedTransport(self.model)
+        return Client("any", base_url="http://any/v1", limits=shared, transport=transport, config={})
 
     async def kill(self, number: int) -> None:
         """End a worker at once. It tells nobody."""
@@ -93,10 +98,8 @@ class World:
         """Jain's index of what the workers were answered."""
         return sum(self.answered) ** 2 / len(self.answered) / sum(count * count for count in self.answered)
 
-    async def _work(self, number: int, limits: Limits) -> None:
-        transport = SimulatedTransport(self.model)
-        client = Client("any", base_url="http://any/v1", limits=limits, transport=transport, config={})
-        async with client, asyncio.TaskGroup() as asking:
+    async def _work(self, number: int, limits: dict[str, Any]) -> None:
+        async with self.client(**limits) as client, asyncio.TaskGroup() as asking:
             for part in range(self._eager):
                 asking.create_task(self._ask(client, number, part))
 

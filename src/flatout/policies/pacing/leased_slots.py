@@ -32,6 +32,7 @@ class LeasedMembers:
         "_allowed",
         "_ask",
         "_away",
+        "_follows",
         "_heard_at",
         "_most",
         "_others",
@@ -52,6 +53,7 @@ class LeasedMembers:
         self._others = 0.0
         self._peak = 0  # most in flight since the last exchange
         self._most: float | None = None  # None where nothing bounds the requests of all
+        self._follows = False  # whether that is what only others were given, and changes with it
         self._heard_at = -math.inf
         self._away = False  # whether the keeper is
 
@@ -67,7 +69,7 @@ class LeasedMembers:
 
     def fits(self, most: float, count: float, now: float, /) -> bool:
         """Whether this worker may have one more in flight."""
-        self._most = most
+        self._most, self._follows = most, most == self.given
         if self._away or now - self._heard_at < SILENT:  # else the keeper may have given its slots to others
             self.hungry = self.own + 1 > min(self._promised, self._allowed)
         else:
@@ -113,7 +115,8 @@ class LeasedMembers:
         want = float(max(self._peak, self.own) + waiting)
         self._promised = max(float(self.own), min(self._promised, self._allowed, want))
         self._peak = self.own
-        return (SlotsAsk(self._most, self._promised, want, name, self._most == self.given),)
+        most = self.given if self._follows else self._most
+        return (SlotsAsk(most, self._promised, want, name, self._follows),)
 
     def granted(self, slots: float, others: float, now: float) -> None:
         """The keeper says how many this worker may have in flight, and how many the others may."""

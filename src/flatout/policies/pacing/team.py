@@ -67,6 +67,7 @@ class Team:
         self._gcras: dict[str, LeasedGcra] = {}
         self._cells: dict[str, float] = {}  # what the provider told, by the names of `told.Told`
         self._followed: dict[str, float] = {}  # units per second that only others were given
+        self._following: dict[str, float] = {}  # those by which this worker goes: its pacer looks when calls come
         self._version = 0.0
         self._paused_until = -math.inf
         self._pause_news = False
@@ -164,7 +165,7 @@ class Team:
             alone=self.away,
             leaves=leaves,
             cells=tuple(
-                each.wants(waiting, follows=self._follows(name, each.rate)) for name, each in self._gcras.items()
+                each.wants(waiting, follows=self._goes_by(name, each.rate)) for name, each in self._gcras.items()
             ),
             slots=self.members.wants(waiting, self._searches.slots or CONCURRENCY),
             told=self._told(),
@@ -239,6 +240,12 @@ class Team:
     def _follows(self, name: str, rate: float) -> bool:
         """Whether this worker has a rate from others alone."""
         return math.isclose(self._followed.get(name, 0.0), rate)
+
+    def _goes_by(self, name: str, rate: float) -> bool:
+        """Whether a rate of this worker is what others were given, or still is what they were given before."""
+        if self._follows(name, rate):
+            self._following[name] = rate
+        return self._following.get(name) == rate
 
     def _follow_given(self, ask: Ask, granted: Granted, now: float) -> None:
         given = {each.name: each.most for each in granted.given}
