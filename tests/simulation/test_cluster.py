@@ -138,6 +138,19 @@ def test_when_the_keeper_is_away_each_goes_on_with_its_share_and_says_so_once(ru
     run(World(provider(), 0.002, 100), course)
 
 
+@pytest.mark.parametrize("limits", [{"rpm": 60, "tpm": 1_000_000}, {"rpm": 300, "tpm": 90_000}])
+def test_a_low_limit_is_used_beside_a_high_one(run, limits):
+    """A small account would be used to a half: what was granted of one limit was lost before the other let it go."""
+
+    async def course(world):
+        world.start(3, **limits)
+        await asyncio.sleep(60.0)
+        assert stats(world)["admitted"] >= 0.85 * limits["rpm"]
+        assert stats(world)["refused"] == 0
+
+    run(World(provider(), 0.002, 20), course)
+
+
 def test_tokens_and_requests_in_flight_are_shared_too(run):
     """Workers that keep to one limit together would each run past another."""
     given = {"rpm": RPM, "tpm": 12_000, "concurrency": 20}

@@ -10,7 +10,7 @@
 -- ARGV[4…] what `News` holds
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
-local LEASE, LEAST_CALLS, FAR, ASIDE = 0.2, 3, 2.5, 0.2
+local LEASE, LEAST_CALLS, FAR, GRACE, ASIDE = 0.2, 3, 2.5, 0.4, 0.2
 local ACTIVE, SILENT, STEP, QUIET, RETURN = 10, 1, 0.5, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
@@ -124,17 +124,25 @@ local function leases_of(keeper, ask, worker, now)
     end
   end
   calls = max(calls, latest - now < FAR and LEAST_CALLS or 1)
+  local units, till = {}, latest - ASIDE
+  for place, each in ipairs(ask[CELLS]) do
+    units[place] = closed <= now and min(each[A_WANT], max(each[A_LEAST], calls * each[A_EACH])) or 0
+    local seconds = units[place] / cells[place][C_LOWEST]
+    if seconds > GRACE then till = max(till, latest - ASIDE + seconds) end
+  end
   local granted = {}
   for place, each in ipairs(ask[CELLS]) do
-    local cell, units = cells[place], 0
-    if each[A_WANT] > 0 then
-      cell[C_TAT] = max(cell[C_TAT], latest - ASIDE)
-      if closed <= now then units = min(each[A_WANT], max(each[A_LEAST], calls * each[A_EACH])) end
+    local cell, count = cells[place], units[place]
+    if each[A_WANT] > 0 then cell[C_TAT] = max(cell[C_TAT], latest - ASIDE) end
+    local seconds = 0
+    if count > 0 then
+      count = min(each[A_WANT], max(count, (till - cell[C_TAT]) * cell[C_LOWEST]))
+      seconds = max(count / cell[C_LOWEST], till - cell[C_TAT])
     end
-    granted[place] = {units, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN] + units}
-    if units > 0 then
-      cell[C_TAKEN] = cell[C_TAKEN] + units
-      cell[C_TAT] = cell[C_TAT] + units / cell[C_LOWEST]
+    granted[place] = {count, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN] + count, seconds}
+    if count > 0 then
+      cell[C_TAKEN] = cell[C_TAKEN] + count
+      cell[C_TAT] = cell[C_TAT] + seconds
       cell[C_BY] = ask[WORKER]
     end
   end

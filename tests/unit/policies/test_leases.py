@@ -9,9 +9,9 @@ from msgspec.msgpack import encode
 
 from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.gcra import BURST
-from flatout.policies.pacing.leased import ALONE, GRACE
+from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.leased_slots import POLL
-from flatout.policies.pacing.leases import ACTIVE, RETURN, SILENT, Keeper
+from flatout.policies.pacing.leases import ACTIVE, GRACE, RETURN, SILENT, Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.team import LOOK, Team
 

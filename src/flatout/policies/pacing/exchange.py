@@ -107,12 +107,14 @@ class Lease(Struct, array_like=True, frozen=True):
         at: the theoretical arrival time before the first of them, in seconds from now.
         rate: units per second that hold for all workers.
         taken: units granted to all workers so far.
+        seconds: how long it is: more than its units need, if another limit binds.
     """
 
     units: float
     at: float
     rate: float
     taken: float
+    seconds: float
 
 
 class Given(Struct, array_like=True, frozen=True):

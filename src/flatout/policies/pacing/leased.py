@@ -13,11 +13,7 @@ from msgspec import Struct
 
 from .exchange import CellAsk, Lease
 from .gcra import Gcra
-from .leases import ACTIVE
-
-GRACE = 0.4
-"""Most seconds by which a unit may go too late. Then it is lost: others may be in its place.
-``USE × (60 + BURST + GRACE) < 60``, so no minute exceeds the limit."""
+from .leases import ACTIVE, GRACE, LEAST_CALLS
 
 ALONE = 0.9
 """The part of its share that a worker uses while the keeper is away."""
@@ -156,17 +152,24 @@ class LeasedGcra(Gcra):
         """
         if not waiting or not self._looked or (self._lasts() and self._leased_at(self._need) < math.inf):
             return 0.0
-        lack = max(self._need, waiting * self._each) - self._held()
-        return lack if lack > _ROUNDING else 0.0
+        return self._lack(waiting)
 
-    def wants(self, waiting: int, *, follows: bool = False) -> CellAsk:
+    @property
+    def scarce(self) -> bool:
+        """Whether the leases hold few calls, for longer than what another limit granted for these may wait."""
+        few = LEAST_CALLS * self._each
+        return self._held() < few and few > GRACE * self.rate
+
+    def wants(self, waiting: int, *, follows: bool = False, together: bool = False) -> CellAsk:
         """What to ask for, while this many calls wait. What it settles counts as told.
 
         Args:
             waiting: the calls.
             follows: see `CellAsk`.
+            together: whether to ask for more although the leases last, because another limit's do not.
         """
-        want, least = self.lacks(waiting), max(self._need, self._each) - self._held()
+        want = self._lack(waiting) if together and self._looked else self.lacks(waiting)
+        least = max(self._need, self._each) - self._held()
         self._looked = False
         unused, settled, self._unused, self._settled = self._unused, self._settled, 0.0, 0.0
         return CellAsk(
@@ -191,7 +194,7 @@ class LeasedGcra(Gcra):
             self._others += max(0.0, others)
         self._granted = lease.taken
         if lease.units > 0.0:
-            self._stretches.append(Stretch(now + lease.at, lease.units, lease.rate))
+            self._stretches.append(Stretch(now + lease.at, lease.units, lease.units / lease.seconds))
 
     def unheard(self, ask: CellAsk) -> None:
         """An exchange failed. The keeper may have heard it, so repeat only what the others must hear."""
@@ -225,6 +228,11 @@ class LeasedGcra(Gcra):
     def _lasts(self) -> bool:
         """Whether the leases last for longer than it takes to get another."""
         return bool(self._stretches) and self._stretches[-1].end - self.burst - self._clock() >= self.lead
+
+    def _lack(self, waiting: int) -> float:
+        """Units beyond those that it holds, for the calls that wait."""
+        lack = max(self._need, waiting * self._each) - self._held() if waiting else 0.0
+        return lack if lack > _ROUNDING else 0.0
 
     def _held(self) -> float:
         return sum(each.units for each in self._stretches)

@@ -31,6 +31,10 @@ LEAST_CALLS = 3
 FAR = 2.5
 """Seconds. If leases reach further ahead than this, a lease holds one call."""
 
+GRACE = 0.4
+"""Most seconds by which a unit may go too late. Then it is lost: others may be in its place.
+``USE × (60 + BURST + GRACE) < 60``, so no minute exceeds the limit."""
+
 ASIDE = 0.2
 """Most seconds by which a limit that does not bind may lag behind the one that does. What lags more is lost; else the
 workers would hold leases of the one that they can only use when they have the other, much later."""
@@ -235,17 +239,25 @@ class Keeper(Struct, array_like=True):
                 latest = max(latest, cell.tat)
                 calls = min(calls, math.floor(cell.lowest * (LEASE + ask.took) / (using * each.each)))
         calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
+        units = [min(each.want, max(each.least, calls * each.each)) if closed <= now else 0.0 for each in ask.cells]
+        until = (
+            latest - ASIDE
+        )  # how long a lease is at least: else it would be lost while another limit holds its calls up
+        for count, cell in zip(units, cells, strict=True):
+            if count / cell.lowest > GRACE:
+                until = max(until, latest - ASIDE + count / cell.lowest)
         granted: list[Lease] = []
-        for each, cell in zip(ask.cells, cells, strict=True):
-            units = 0.0
+        for each, count, cell in zip(ask.cells, units, cells, strict=True):
             if each.want > 0.0:
                 cell.tat = max(cell.tat, latest - ASIDE)
-                if closed <= now:
-                    units = min(each.want, max(each.least, calls * each.each))
-            granted.append(Lease(units, cell.tat - now, cell.lowest, cell.taken + units))
-            if units > 0.0:
-                cell.taken += units
-                cell.tat += units / cell.lowest
+            seconds = 0.0
+            if count > 0.0:
+                count = min(each.want, max(count, (until - cell.tat) * cell.lowest))
+                seconds = max(count / cell.lowest, until - cell.tat)
+            granted.append(Lease(count, cell.tat - now, cell.lowest, cell.taken + count, seconds))
+            if count > 0.0:
+                cell.taken += count
+                cell.tat += seconds
                 cell.by = ask.worker
         return tuple(granted)
 

@@ -153,6 +153,8 @@ class Team:
         waiting = 0 if leaves or self.away else self.waiting()
         if leaves:
             self._drop()
+        gcras = self._gcras.values()
+        together = any(each.scarce for each in gcras) and any(each.lacks(waiting) for each in gcras)
         pause = max(0.0, self._paused_until - now) if self._pause_news else -1.0
         since = now - self._known_at if self._known_at > -math.inf else -1.0
         self._sent_at, self._pause_news = now, False
@@ -165,7 +167,8 @@ class Team:
             alone=self.away,
             leaves=leaves,
             cells=tuple(
-                each.wants(waiting, follows=self._goes_by(name, each.rate)) for name, each in self._gcras.items()
+                each.wants(waiting, follows=self._goes_by(name, each.rate), together=together)
+                for name, each in self._gcras.items()
             ),
             slots=self.members.wants(waiting, self._searches.slots or CONCURRENCY),
             told=self._told(),
