@@ -158,8 +158,7 @@ class Calls:
         try:
             if caller.purse is not None:
                 await self._load_prices(call.model)
-            if caller.removed:
-                raise ConfigError(f"not sent: the key of {caller.name} was removed")
+            _check_removed(caller)
             if caller.purse is None:
                 yield journey
             else:
@@ -189,6 +188,7 @@ class Calls:
             place.steps_aside()
             await _in_time(money, asking.until)
         try:
+            _check_removed(place.caller)  # it may have waited for long
             yield
         finally:
             account = journey.account
@@ -214,6 +214,16 @@ class Calls:
                 answer.break_off()
                 return error
         return asking.call.wire.error
+
+
+def _check_removed(caller: Caller) -> None:
+    """Refuse a call whose caller's key was removed while it waited.
+
+    Raises:
+        ConfigError: it was.
+    """
+    if caller.removed:
+        raise ConfigError(f"not sent: the key of {caller.name} was removed")
 
 
 async def _in_time(money: Money, until: float) -> None:

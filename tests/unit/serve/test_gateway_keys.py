@@ -518,3 +518,23 @@ def test_keys_that_are_made_at_once_are_all_kept(file: Path):
     with ThreadPoolExecutor(8) as pool:
         made = [*pool.map(one, range(16))]
     assert {each.digest for each in keys.read(file)} == {keys.digest_of(each) for each in made}
+
+
+def test_what_of_a_removed_key_waits_for_money_is_not_sent(file: Path):
+    """Whoever has a key that leaked would go on spending its budget: call after call, as each one before it ends."""
+    made = keys.add("team-a", Allowed(budget=Budget(0.002, "day", "key team-a")), file)
+    asked = {**CHAT, "max_tokens": 100}
+
+    async def main(world: World) -> list[int]:
+        async with world.gateway.tended():
+            asking = [asyncio.ensure_future(world.ask(PATHS["openai"], asked, x_api_key=made)) for _ in range(20)]
+            await asyncio.sleep(0.1)
+            keys.remove("team-a", file)
+            got = [each.status for each in await asyncio.gather(*asking)]
+            await asyncio.sleep(2 * LOOK)
+            assert [each.lent for each in accounts(state_folder() / "budgets")] == [()]
+            return got
+
+    world = World(ProviderSettings(latency=3.0), keys=file)
+    assert sorted(world.run(main)) == [200, *[400] * 19]
+    assert world.provider.stats()["received"] == 1
