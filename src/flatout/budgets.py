@@ -12,11 +12,7 @@ from .values.place import Place, is_place, place_of
 
 
 def lender(budget: Budget) -> Lender:
-    """Who lends from a budget that processes share: its ``shared`` is not None. Blocks.
-
-    Raises:
-        ConfigError: the budget cannot be kept there.
-    """
+    """Who lends from a budget that processes share: its ``shared`` is not None. It is to be checked before it lends."""
     scope = budget.shared or ""
     if is_place(scope):
         from .cluster.budget import BudgetInRedis

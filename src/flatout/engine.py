@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
@@ -142,19 +142,30 @@ class Engine:
 
         return EventLog(self.stack.limiters.limits)
 
-    @property
-    def place(self) -> str | None:
-        """The place where the client's limits are shared; None if they are shared by a name, or not at all."""
-        name = self.targets.client_limits.shared
-        return name if name is not None and is_place(name) else None
+    def shared(self, models: Sequence[str] | None = None) -> Sequence[Callable[[], None]]:
+        """What finds out whether everything is there that processes share. No call could be sent without it.
 
-    def check_place(self) -> None:
-        """Find out once whether `place` is there. Blocks.
+        The functions block, and raise ConfigError; see `flatout.presence`.
+
+        Args:
+            models: the models that are asked; None for the client's own.
+        """
+        places = filter(is_place, self.targets.sharing((self.targets.model,) if models is None else models))
+        return [*self.stack.shared, *(partial(self.stack.limiters.check_place, place) for place in places)]
+
+    def check_shared(self, models: Sequence[str] | None = None) -> None:
+        """Find out whether everything is there that processes share; see `shared`. Blocks.
 
         Raises:
-            ConfigError: it is not. No call could be sent.
+            ConfigError: something is not. Nothing was sent.
         """
-        self.stack.limiters.check_place(self.place)
+        for check in self.shared(models):
+            check()
+
+    async def find_shared(self, models: Sequence[str] | None = None) -> None:
+        """The same, without blocking the event loop."""
+        if self.shared(models):
+            await asyncio.to_thread(self.check_shared, models)
 
     def check(self, call: Call) -> None:
         """See `flatout.Client.check`."""

@@ -40,6 +40,14 @@ class Lender(Protocol):
         """Say who borrows. The lender may ask it at any time what it has used, and take the rest back."""
         ...
 
+    def check(self) -> None:
+        """Find out whether the budget can be kept there, before anything else is asked; see `flatout.presence`. Blocks.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ...
+
     async def lend(self, need: float, used: float) -> Loan | None:
         """Lend at least ``need`` US dollars, or nothing. None if the borrower is to look what it has, and ask again.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -157,8 +156,8 @@ class ManyCalls(OneCall):
                 values win. ``model`` is for calls that do not name one, so it cannot be combined with ``models``.
 
         Raises:
-            ConfigError: a parameter is wrong, or belongs elsewhere, or the place where limits are shared is not there;
-                nothing was sent.
+            ConfigError: a parameter is wrong, or belongs elsewhere, or the place is not there where limits, the budget
+                or the cache are shared; nothing was sent.
             RunMismatch: the run file belongs to other calls; the message names the row and what differs.
             StoreError: the run file cannot be used, or can no longer be written. Every yielded result is in it.
         """
@@ -174,7 +173,7 @@ class ManyCalls(OneCall):
             made, job = self._all(calls, models, samples, options), self._job(models, samples)
             part = getattr(calls, "is_part", False)
             asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known, part=part)
-        asked = self._placed(asked)
+        asked = self._once_found(asked, models or ([options["model"]] if "model" in options else None))
         return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
 
     def map(
@@ -214,7 +213,7 @@ class ManyCalls(OneCall):
         check_function(function)
         run = partial(run_function, function, cast("Client", self))
         if store is None:
-            done = self._placed(fan_out(items, run, lambda: self.window))
+            done = self._once_found(fan_out(items, run, lambda: self.window))
             return done if not progress else self._followed(done, progress, items)
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
@@ -233,18 +232,18 @@ class ManyCalls(OneCall):
             partly=getattr(function, "partly", None),
             known=known,
         )
-        done = self._placed(done)
+        done = self._once_found(done)
         return done if not progress else self._followed(done, progress, items, known=known)
 
-    def _placed(self, results: Results[OutputT]) -> Results[OutputT]:
-        """Results that begin once the place was found where limits are shared, if there is one."""
-        return results if self._engine.place is None else self._once_found(results)
+    def _once_found(self, results: Results[OutputT], models: Sequence[str] | None = None) -> Results[OutputT]:
+        """Results that begin once everything was found that processes share, if there is anything."""
+        return self._found_first(results, models) if self._engine.shared(models) else results
 
-    async def _once_found(
-        self, results: AsyncGenerator[Result[OutputT], None]
+    async def _found_first(
+        self, results: Results[OutputT], models: Sequence[str] | None
     ) -> AsyncGenerator[Result[OutputT], None]:
         async with aclosing(results):
-            await asyncio.to_thread(self._engine.check_place)
+            await self._engine.find_shared(models)
             async for result in results:
                 yield result
 

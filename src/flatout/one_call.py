@@ -112,6 +112,7 @@ class OneCall(Steering):
         self._engine.bind()
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise ConfigError(f"give a list of texts, not a {type(texts).__name__}")
+        await self._engine.find_shared(None if model is None else [model])
         if lane != "live":
             return await self._embed_in_batches(texts, model, dimensions, progress, lane, store)
         if store is not None:

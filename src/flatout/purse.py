@@ -127,6 +127,15 @@ class Purse:
         """Calls that wait for money: for others to be settled, or for the server that keeps a shared budget."""
         return self._waiting
 
+    def check(self) -> None:
+        """Find out whether a budget that processes share can be kept; see `flatout.lending.Lender`. Blocks.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        if self._lender is not None:
+            self._lender.check()
+
     async def look(self) -> None:
         """Look what is left of a budget that processes share: others may have spent since this one borrowed."""
         if self._lender is not None:

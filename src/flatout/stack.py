@@ -241,6 +241,14 @@ class Stack:
         key_of = await self._key_of(codec, call)
         return lambda call: None if call.logprobs or not _MORE.isdisjoint(call.extra or ()) else key_of(call)
 
+    @property
+    def shared(self) -> Sequence[Callable[[], None]]:
+        """What finds out whether the budget is there that processes share, before anything is sent.
+
+        The functions block, and raise ConfigError; see `flatout.presence`.
+        """
+        return [self.purse.check] if self.purse.borrower is not None else []
+
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything to the target, that the limits and the budget can be kept for a call.
 
@@ -281,6 +289,8 @@ class Stack:
 
     def _look_up(self, target: Target) -> None:
         """Load what the first call to a target needs: its codec, the number of connections, its limiter."""
+        for check in self.shared:  # unless many calls were begun, which has seen to it
+            check()
         codec_for(target)
         self._for_all_targets()
         self.limiters.find(target)

@@ -222,7 +222,7 @@ def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(server):
     with pytest.raises(
         ConfigError, match=r"\$2 a day \(redis://host:6379/0/team\) cannot be reached, so nothing is sent"
     ):
-        client(Wire())
+        client(Wire()).purse.check()
 
 
 @pytest.mark.parametrize("scope", ["ray://team", "redis://host:6379/0", "redis://:hunter2@host/0/team"])

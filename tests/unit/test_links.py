@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
 
-from flatout import Call, Client, ConfigError, Limits
+from flatout import Budget, Call, Client, ConfigError, Limits
 from flatout.cluster import links
-from flatout.cluster.links import AGAIN, Links
+from flatout.cluster.budget import BudgetInRedis
+from flatout.cluster.links import Links
 from flatout.cluster.redis import cannot, reason
+from flatout.presence import AGAIN
 from flatout.values.place import place_of
 from tests.support.scripted_wire import Wire, completion
 
@@ -28,6 +31,8 @@ class SlowLink:
         self._entered.release()
         for _ in range(2):
             self._entered.acquire(timeout=0.1)
+
+    async def close(self) -> None: ...
 
 
 def test_threads_that_ask_at_once_share_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,6 +57,8 @@ class Hangs:
         self.asked.set()
         self.let.wait(30.0)
         raise ConfigError("it cannot be reached")
+
+    async def close(self) -> None: ...
 
 
 SHARING = {
@@ -94,6 +101,8 @@ class Server:
         if not self.up:
             raise ConfigError("it cannot be reached")
 
+    async def close(self) -> None: ...
+
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Server:
@@ -129,23 +138,56 @@ def test_a_server_that_is_back_is_found_again(server: Server) -> None:
 async def work(item: str, client: Client) -> None: ...
 
 
-@pytest.mark.parametrize("how", ["gather", "as_completed", "map"])
-def test_many_calls_do_not_begin_without_the_place(server: Server, how: str) -> None:
+WHAT = {
+    "limits": {"limits": Limits(rpm=60, shared=str(HERE))},
+    "budget": {"budget": Budget(1.0, "day", str(HERE))},
+}
+
+
+@pytest.fixture
+def away(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    """One for limits and a budget."""
+    monkeypatch.setattr(BudgetInRedis, "_try", lambda _: server.check())
+    return server
+
+
+@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("how", ["gather", "as_completed", "map", "embed", "call"])
+def test_many_calls_do_not_begin_without_what_is_shared(away: Server, how: str, what: str) -> None:
     """A thousand results would each hold the error that one line at the start can tell."""
-    assert not server.up
 
     async def main() -> None:
-        limits = Limits(rpm=60, shared=str(HERE))
-        async with Client("any", base_url="http://any/v1", limits=limits, config={}) as client:
-            if how == "gather":
-                await client.gather(["a question"])
+        async with Client("any", base_url="http://any/v1", config={}, **WHAT[what]) as client:
+            assert not away.asked  # else the event loop would stop where the client is made
+            if how in ("gather", "embed"):
+                await getattr(client, how)(["a question"])
             elif how == "as_completed":
                 await anext(client.as_completed(["a question"]))
-            else:
+            elif how == "map":
                 await anext(client.map(work, ["an item"]))
+            else:
+                for _ in range(2):
+                    with pytest.raises(ConfigError, match="it cannot be reached"):
+                        await client.call("a question")
+                assert away.asked == 1
+                await client.call("a question")
 
     with pytest.raises(ConfigError, match="it cannot be reached"):
         asyncio.run(main())
+
+
+@pytest.mark.parametrize("asked", [{"models": ["near/m", "far/m"]}, {"model": "far/m"}])
+def test_a_place_of_one_model_alone_is_looked_for_at_the_start(server: Server, asked: dict[str, Any]) -> None:
+    """Each call to that model would fail by itself, with the same error."""
+
+    async def main() -> None:
+        async with Client("near/m", transport=Wire(lambda _: completion("x")), config=SHARING) as client:
+            assert (await client.gather(["a question"]))[0].ok
+            await client.gather(["a question"] * 100, **asked)
+
+    with pytest.raises(ConfigError, match="it cannot be reached"):
+        asyncio.run(main())
+    assert server.asked == 1
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,7 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import resources
 
 import msgspec
@@ -20,15 +19,21 @@ from flatout.errors import ConfigError
 from flatout.lending import Borrower
 from flatout.policies.shared_money import BEAT, SOON, SPARE, Ask, Borrowing, Granted, Pot
 from flatout.policies.spending import Loan
+from flatout.presence import Presence
 from flatout.values.budget import Budget
 from flatout.values.place import Place
 
 from .line import RedisLine
-from .redis import cannot
+from .redis import FIRST_PATIENCE, cannot, too_far, tried
 
 FORMAT = 1
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
 keys."""
+
+PATIENCE = 1.0
+"""Seconds to wait for the server, to connect and for each answer. An exchange over a new connection waits for eight of
+them. So a worker that gets no answer gives up what it has not used before `SILENT` is over, and that is lent to others.
+"""
 
 SCRIPT = (resources.files(__package__) / "money.lua").read_text()
 
@@ -46,16 +51,14 @@ class BudgetInRedis:
     Args:
         budget: the budget.
         place: where it is.
-
-    Raises:
-        ConfigError: the server is not there, does not let us in, or cannot keep a budget.
     """
 
     def __init__(self, budget: Budget, place: Place) -> None:
         self._budget = budget
-        self._line = RedisLine(place, f"the budget of {budget} needs")
+        self._place = place
+        self._presence = Presence(self._try)
+        self._line = self._line_with(PATIENCE)
         self._run = self._line.script(SCRIPT)
-        _try(self._line, self._run, place, budget)
         self._key = key(place, budget.per)
         self._own = Borrowing(uuid.uuid4().hex, f"{socket.gethostname()}:{os.getpid()}", budget.per, budget.usd)
         self._borrower: Borrower | None = None
@@ -69,6 +72,10 @@ class BudgetInRedis:
 
     def __repr__(self) -> str:
         return f"BudgetInRedis({self._budget}, borrowed=${self._own.lent:.4f})"
+
+    def check(self) -> None:
+        """See `flatout.lending.Lender`. The server must be there, let us in, and be able to keep a budget."""
+        self._presence.check()
 
     @property
     def borrower(self) -> str:
@@ -125,6 +132,23 @@ class BudgetInRedis:
         """See `flatout.lending.Lender`. Nothing is done while the other process may live, or if the server is away."""
         with suppress(OSError):
             self._run([self._key], ["take_back", _encode((self._budget.per, borrower, spent))])
+
+    def _line_with(self, patience: float) -> RedisLine:
+        return RedisLine(self._place, f"the budget of {self._budget} needs", patience)
+
+    def _try(self) -> None:
+        """Do what is done all the time, in a key that nobody shares. A server may answer, and be read-only or full."""
+        trial = key(self._place, "trial")
+        with closing(self._line_with(FIRST_PATIENCE)) as line:
+            run = line.script(SCRIPT)
+            try:
+                took = tried(lambda: run([trial], ["mend", _encode(("run", 0.0))]), PATIENCE)
+                line.remove([trial])
+            except OSError as error:
+                why = f"{cannot(error.__cause__ or error)}, so nothing is sent: {error}"
+                raise ConfigError(f"the budget of {self._budget} {why}") from None
+        if took > PATIENCE:
+            raise ConfigError(f"the budget of {self._budget} is {too_far(took, PATIENCE)}")
 
     def _used(self) -> float:
         return 0.0 if self._borrower is None else self._borrower.used()
@@ -201,15 +225,3 @@ def read_pot(line: RedisLine, name: str, per: str) -> Pot:
         raise OSError(f"{name} is not the state of a budget: {error}") from None
     pot.turn(line.clock(), per)
     return pot
-
-
-def _try(line: RedisLine, run: Callable[..., object], place: Place, budget: Budget) -> None:
-    """Do what is done all the time, in a key that nobody shares. A server may answer, and yet be read-only or full."""
-    trial = key(place, "trial")
-    try:
-        run([trial], ["mend", _encode(("run", 0.0))])
-        line.remove([trial])
-    except OSError as error:
-        line.close()
-        why = f"{cannot(error.__cause__ or error)}, so nothing is sent: {error}"
-        raise ConfigError(f"the budget of {budget} {why}") from None

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from flatout.errors import ConfigError
 from flatout.values.place import Place
 
 from .redis import PATIENCE, options, package, reason
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.commands.core import Script
 
 SCANNED = 1_000
 """Names that the server looks through in one step."""
@@ -22,28 +23,20 @@ SCANNED = 1_000
 class RedisLine:
     """A connection, made at the first use. Its methods block.
 
-    They raise OSError if the server does not answer, or refuses; the message says why, in a line.
+    They raise OSError if the server does not answer, or refuses; the message says why, in a line. They raise
+    ConfigError if the package redis is not installed.
 
     Args:
         place: where the server is.
         what: what needs it, with the verb: ``the cache redis://host:6379/0/team needs``.
         patience: seconds to wait for the server, to connect and for each answer.
-
-    Raises:
-        ConfigError: the package redis is not installed, or the server does not let us in. It is not an error here if
-            it does not answer.
     """
 
     def __init__(self, place: Place, what: str, patience: float = PATIENCE) -> None:
-        redis = package(what)
-        self._server: Redis = redis.Redis.from_url(place.server, **options(patience))
-        try:
-            self._server.ping()
-        except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
-            self._server.close()
-            raise ConfigError(f"{what} a server that lets it in: {reason(error)}") from None
-        except redis.RedisError:
-            pass
+        self._place = place
+        self._what = what
+        self._patience = patience
+        self._scripts: dict[str, Script] = {}
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         """The values of these names, in their order. None for a name without a value."""
@@ -74,11 +67,10 @@ class RedisLine:
 
     def script(self, text: str) -> Callable[[Sequence[str], Sequence[Any]], Any]:
         """A function that runs a script with these names and arguments, in one step for all who use the server."""
-        script = self._server.register_script(text)
 
         def run(names: Sequence[str], arguments: Sequence[Any]) -> Any:
             with _told():
-                return script(keys=names, args=arguments)
+                return self._registered(text)(keys=names, args=arguments)
 
         return run
 
@@ -94,8 +86,19 @@ class RedisLine:
             return int(self._server.unlink(*names))
 
     def close(self) -> None:
-        """Close the connection."""
-        self._server.close()
+        """Close the connection, if there is one."""
+        if "_server" in self.__dict__:
+            self._server.close()
+
+    @cached_property
+    def _server(self) -> Redis:
+        made: Redis = package(self._what).Redis.from_url(self._place.server, **options(self._patience))
+        return made
+
+    def _registered(self, text: str) -> Script:
+        if (script := self._scripts.get(text)) is None:
+            script = self._scripts[text] = self._server.register_script(text)
+        return script
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from functools import cached_property
 from importlib import resources
 from types import ModuleType
@@ -43,7 +44,7 @@ TRIAL_KEPT = 10
 """The same for the state that only shows whether the server can keep any."""
 
 TRIALS = 3
-"""How often a server may be too slow before it is believed to be."""
+"""How often a server may be too slow before it counts as too far away."""
 
 SCRIPT = (resources.files(__package__) / "keeper.lua").read_text()
 
@@ -79,10 +80,7 @@ class RedisLink:
                 f"the limits shared at {self._place} {cannot(error)}, so nothing is sent: {reason(error)}"
             ) from None
         if took > PATIENCE:
-            raise ConfigError(
-                f"the limits shared at {self._place} are too far away, so nothing is sent: "
-                f"an answer took {took:.1f} s, and may take {PATIENCE} s"
-            )
+            raise ConfigError(f"the limits shared at {self._place} are {too_far(took, PATIENCE)}")
 
     def look(self) -> list[Seen]:
         """See all targets whose limits are shared there, without changing anything. Blocks.
@@ -181,17 +179,32 @@ def _looked(server: redis.Redis, place: Place) -> list[Seen]:
 
 
 def _tried(server: redis.Redis, place: Place) -> float:
-    """Do what workers do all the time, in keys that nobody shares. Returns how many seconds it took.
+    """Do what workers do all the time, in keys that nobody shares. Returns how many seconds it took; see `tried`.
 
     A server may answer, and yet be read-only, full, or forbid scripts.
     """
-    script, took = server.register_script(SCRIPT), PATIENCE
-    for _ in range(TRIALS):  # the first brings the script there
+    script = server.register_script(SCRIPT)
+    keys, given = _keys(place, "trial"), arguments(Ask("trial", leaves=True), News(), kept=TRIAL_KEPT)
+    return tried(lambda: script(keys=keys, args=given), PATIENCE)
+
+
+def tried(trial: Callable[[], object], patience: float) -> float:
+    """Try something until it takes no longer than ``patience``, `TRIALS` times at most: the first connects.
+
+    Returns how many seconds it took at last.
+    """
+    took = patience
+    for _ in range(TRIALS):
         begun = time.monotonic()
-        script(keys=_keys(place, "trial"), args=arguments(Ask("trial", leaves=True), News(), kept=TRIAL_KEPT))
-        if (took := time.monotonic() - begun) <= PATIENCE:
+        trial()
+        if (took := time.monotonic() - begun) <= patience:
             break
     return took
+
+
+def too_far(took: float, patience: float) -> str:
+    """Why a server is not used whose answers take longer than they may, for the end of a sentence."""
+    return f"too far away, so nothing is sent: an answer took {took:.1f} s, and may take {patience:g} s"
 
 
 def package(what: str) -> ModuleType:

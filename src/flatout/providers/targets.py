@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
@@ -181,6 +182,17 @@ class Targets:
             return limits
         changed = self._changes.get(None, {}) | self._changes.get(target.limited[0], {})
         return msgspec.structs.replace(limits, **changed)
+
+    def sharing(self, models: Iterable[str | None]) -> list[str]:
+        """The names and places under which the limits of some models are shared, with those of their fallbacks.
+
+        A model that cannot be used has none: its calls say why.
+        """
+        found: dict[str, None] = {}
+        for model in filter(None, models):
+            with suppress(ConfigError):
+                found |= dict.fromkeys(filter(None, (self.limits_of(each).shared for each in self.all(model))))
+        return list(found)
 
     def change(self, limits: Mapping[str, Any], target: str | None) -> None:
         """Change limits from now on, by their names; None takes one back.

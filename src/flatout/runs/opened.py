@@ -192,7 +192,7 @@ class Opened:
             self.recipe.check_varies()
         self._client = self._make_client()
         lane.check_client(options, self._client)
-        self._client.engine.check_place()  # first, so that the first row is not blamed
+        self._client.engine.check_shared(options.models)  # first, so that the first row is not blamed
         source = open_input(
             options.source,
             format=options.format,

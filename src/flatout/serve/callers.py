@@ -62,12 +62,13 @@ class Caller:
         inside: those that have left the gate, and have not ended.
         cost: US dollars known to be spent on it.
         unpriced: calls of unknown cost.
+        changing: held while what its key allows is changed.
         purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
         removed: whether its key was removed: then what waits is not sent.
     """
 
     __slots__ = (
-        *("_rate", "allowed", "calls", "cost", "failures", "hung_up", "inside", "name", "purse", "removed"),
+        *("_rate", "allowed", "calls", "changing", "cost", "failures", "hung_up", "inside", "name", "purse", "removed"),
         "unpriced",
     )
 
@@ -76,6 +77,7 @@ class Caller:
         self.calls = self.hung_up = self.inside = self.unpriced = 0
         self.cost = 0.0
         self.failures: dict[str, FailedCalls] = {}
+        self.changing = asyncio.Lock()
         self.purse: Purse | None = None
         self.removed = False
         self.allow(allowed)
@@ -134,7 +136,6 @@ class Callers:
     def __init__(self, loans: Loans) -> None:
         self._loans = loans
         self._known: dict[str, Caller] = {}
-        self._changing = asyncio.Lock()
 
     def __iter__(self) -> Iterator[Caller]:
         return iter(self._known.values())
@@ -172,12 +173,12 @@ class Callers:
                 caller.purse = None
 
     async def _allow(self, caller: Caller, allowed: Allowed) -> None:
-        async with self._changing:  # opening a budget takes a moment
+        async with caller.changing:  # to find a budget takes a moment, or seconds if its server is away
             if caller.allowed == allowed:  # another call has seen to it meanwhile
                 return
             if allowed.budget != caller.allowed.budget:
-                former = caller.purse
-                caller.purse = None if allowed.budget is None else await self._loans.purse(allowed.budget)
+                purse = None if allowed.budget is None else await self._loans.purse(allowed.budget)
+                former, caller.purse = caller.purse, purse  # only now: its key may have been removed meanwhile
                 if former is not None:
                     self._loans.dismiss(former)
             caller.allow(allowed)

@@ -17,6 +17,7 @@ from flatout.controlled import Control
 from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError
+from flatout.presence import AGAIN
 from flatout.serving.server import HttpServer
 from flatout.store.gateway import JOB
 from flatout.transports import descriptors
@@ -30,7 +31,7 @@ from .counting import Counting
 from .files import FilePages, Files
 from .gate import Gate
 from .guard import Guard
-from .loans import AGAIN, LOOK, Loans
+from .loans import LOOK, Loans
 from .models import Models
 from .offered import Offered
 from .priced import Priced
@@ -182,6 +183,7 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
     gateway = Gateway(client, asked, keyring)
     for model in asked.models:
         client.engine.targets_of(model)
+    await client.engine.find_shared(asked.models or None)
     server = HttpServer(
         gateway.site, KEEPALIVE, max_body=MAX_BODY, most=most_connections(), patience=PATIENCE, most_held=MOST_HELD
     )

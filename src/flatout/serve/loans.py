@@ -17,6 +17,7 @@ from msgspec import Struct, ValidationError, convert, to_builtins
 
 from flatout.budgets import lender
 from flatout.errors import ConfigError
+from flatout.lending import Lender
 from flatout.purse import Purse
 from flatout.tasks.closing import close_all
 from flatout.values.budget import Budget
@@ -30,10 +31,6 @@ FACT = "loans"
 
 LOOK = 1.0
 """Seconds between two looks at what can go back."""
-
-AGAIN = 5.0
-"""Seconds after which a budget that could not be used is tried again, and not by each call: a server that is away takes
-a second each time, and the calls of other keys wait meanwhile."""
 
 
 class LoanName(Struct, frozen=True):
@@ -59,7 +56,7 @@ class Loans:
         self._own = own
         self._of_keys: list[Purse] = []
         self._former: list[Purse] = []  # those that a key had before, while calls hold some of their money
-        self._refused: dict[Budget, tuple[float, str]] = {}  # when a budget could not be used, and why
+        self._lenders: dict[Budget, Lender] = {}  # of which nobody has borrowed yet
         self._store: RunFile | None = None
 
     async def purse(self, budget: Budget) -> Purse:
@@ -68,17 +65,12 @@ class Loans:
         Raises:
             ConfigError: the budget cannot be used, or could not a moment ago.
         """
-        loop = asyncio.get_running_loop()
-        at, reason = self._refused.get(budget, (-math.inf, ""))
-        if loop.time() - at < AGAIN:
-            raise ConfigError(reason)
-        try:
-            purse = Purse(budget, lender=await asyncio.to_thread(lender, budget))
-            await purse.look()
-        except ConfigError as error:
-            self._refused[budget] = loop.time(), str(error)
-            raise
-        self._refused.pop(budget, None)
+        found = self._lenders.setdefault(budget, lender(budget))
+        await asyncio.to_thread(found.check)
+        if self._lenders.pop(budget, None) is not found:  # another key with an equal budget has it now
+            found = lender(budget)
+        purse = Purse(budget, lender=found)
+        await purse.look()
         self._of_keys.append(purse)
         self._note()
         return purse

@@ -24,6 +24,7 @@ from pathlib import Path
 from flatout.errors import ConfigError
 from flatout.lending import Borrower
 from flatout.policies.spending import Loan
+from flatout.presence import Presence
 from flatout.values.budget import Budget
 
 from . import byte_locks
@@ -51,9 +52,6 @@ class Scope:
         budget: the budget; its ``shared`` is not None.
         folder: where the file is kept.
         wall: the wall clock, in seconds since the epoch.
-
-    Raises:
-        ConfigError: the file cannot be used.
     """
 
     def __init__(self, budget: Budget, folder: Path, wall: Callable[[], float] = time.time) -> None:
@@ -66,20 +64,28 @@ class Scope:
         self._turn = asyncio.Lock()
         self._borrower: Borrower | None = None
         self._path = place_of(folder, budget.per, budget.shared or "")
+        self._presence = Presence(self._make)
+
+    def __repr__(self) -> str:
+        return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
+
+    def check(self) -> None:
+        """See `flatout.lending.Lender`. The file is made, if there is none."""
+        self._presence.check()
+
+    def _make(self) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
-            with closing(self._opened()) as file:
+            with closing(opened(self._path)) as file:
                 application, version = file.execute(_SQL["identity"]).fetchone()
                 if application not in (0, _APPLICATION_ID) or version != 0:
-                    raise ConfigError(f"the budget {budget} cannot be kept: {self._path} is not a file of this flatout")
+                    wrong = f"{self._path} is not a file of this flatout"
+                    raise ConfigError(f"the budget {self._budget} cannot be kept: {wrong}")
                 for statement in ("create", "create_about", "create_borrowers", "name"):
                     file.execute(_SQL[statement])
         except (OSError, sqlite3.Error) as error:
             raise self._unusable(error) from None
-
-    def __repr__(self) -> str:
-        return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
 
     @property
     def borrower(self) -> str:
@@ -170,6 +176,7 @@ class Scope:
 
     def _live(self) -> None:
         """Show that this borrower lives, as long as it does."""
+        self.check()  # the lock is beside the file
         if self._lives is None and (descriptor := sign_of_life(self._path, self._process)) is not None:
             self._lives = weakref.finalize(self, os.close, descriptor)
 
@@ -230,6 +237,7 @@ class Scope:
         return period_at(self._budget.per, at)
 
     def _opened(self) -> sqlite3.Connection:
+        self.check()
         return opened(self._path)
 
     def _unusable(self, error: Exception) -> ConfigError:

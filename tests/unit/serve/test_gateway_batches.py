@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from flatout import Budget, ConfigError, Limits
+from flatout.presence import AGAIN
 from flatout.serve import keys
 from flatout.serve.batch_work import BatchWork
 from flatout.serve.batches import Batches
 from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME, form
-from flatout.serve.loans import AGAIN
 from flatout.serving.requests import Request
 from flatout.testing import BatchSettings, Faults, ProviderSettings
 from tests.support.batch_wire import BatchWire

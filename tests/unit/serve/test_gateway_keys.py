@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from typing import Any
 import pytest
 
 from flatout.cli import main as command
+from flatout.cluster.budget import BudgetInRedis
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 from flatout.serve import keys
 from flatout.serve.callers import Allowed
 from flatout.serve.listen import Asked, check_reach
-from flatout.serve.loans import AGAIN, LOOK
+from flatout.serve.loans import LOOK
 from flatout.store.scope import Scope
 from flatout.store.scopes import accounts
 from flatout.testing import Faults, ProviderSettings
@@ -299,24 +301,50 @@ def test_a_budget_that_cannot_be_used_refuses_its_key_alone(file: Path, monkeypa
 
 
 def test_a_budget_that_is_away_is_not_tried_by_each_call(file: Path, monkeypatch: pytest.MonkeyPatch):
-    """Each call of its key would wait a second for the server, one after another, and other keys' calls behind them."""
-    tries: list[Budget] = []
+    """Each call of its key would wait seconds for the server, one after another."""
+    tries: list[str] = []
 
-    def away(budget: Budget) -> Any:
-        tries.append(budget)
+    def away(budget: BudgetInRedis) -> None:
+        tries.append(budget.borrower)
         raise ConfigError("nobody is there")
 
-    monkeypatch.setattr("flatout.serve.loans.lender", away)
+    monkeypatch.setattr(BudgetInRedis, "_try", away)
     made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "redis://host:6379/0/team")), file)
 
     async def main(world: World) -> list[Got]:
         got = await asyncio.gather(*(world.ask(PATHS["openai"], CHAT, x_api_key=made) for _ in range(20)))
-        await asyncio.sleep(AGAIN)
+        monkeypatch.setattr("flatout.presence.AGAIN", 0.0)
         return [*got, await world.ask(PATHS["openai"], CHAT, x_api_key=made)]
 
     got = World(keys=file).run(main)
     assert {each.data["error"]["message"] for each in got} == {"nobody is there"}
     assert len(tries) == 2
+
+
+def test_a_budget_that_is_looked_for_holds_up_its_own_key_alone(file: Path, monkeypatch: pytest.MonkeyPatch):
+    """One team's server that drops packets would stop the calls of all other teams for seconds, again and again."""
+    asked, let = threading.Event(), threading.Event()
+
+    def away(budget: BudgetInRedis) -> None:
+        asked.set()
+        let.wait(30.0)
+        raise ConfigError("nobody is there")
+
+    monkeypatch.setattr(BudgetInRedis, "_try", away)
+    made = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "redis://host:6379/0/team")), file)
+    other = keys.add("team-b", Allowed(budget=Budget(1.0, "day", "key team-b")), file)
+
+    async def main(world: World) -> tuple[Got, Got]:
+        waiting = asyncio.create_task(world.ask(PATHS["openai"], CHAT, x_api_key=made))
+        await asyncio.to_thread(asked.wait, 10.0)
+        try:
+            answered = await asyncio.wait_for(world.ask(PATHS["openai"], CHAT, x_api_key=other), 60.0)
+        finally:
+            let.set()
+        return answered, await waiting
+
+    answered, refused = World(keys=file).run(main)
+    assert (answered.status, refused.data["error"]["message"]) == (200, "nobody is there")
 
 
 def test_a_call_whose_budget_is_away_ends_by_its_deadline(file: Path, monkeypatch: pytest.MonkeyPatch):

@@ -223,16 +223,16 @@ def test_a_file_that_is_none_is_told(home: Path):
     (path,) = home.glob("*.budget")
     path.write_bytes(b"x" * 5_000)
     with pytest.raises(ConfigError, match=r"the budget \$10 a day \(team\) cannot be kept in .*not a database"):
-        scope(home)
+        scope(home).check()
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("PRAGMA user_version = 9")
     with pytest.raises(ConfigError, match="is not a file of this flatout"):
-        scope(home)
+        scope(home).check()
     path.unlink()
     path.mkdir()
     with pytest.raises(ConfigError, match="cannot be kept in"):
-        scope(home)
+        scope(home).check()
 
 
 @pytest.mark.parametrize(
