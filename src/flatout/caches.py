@@ -27,7 +27,7 @@ class Reader(Protocol):
 
 
 def shelf(cache: Name, max_age: float | None) -> Shelf:
-    """Where the answers of a cache are kept. Looks whether it can be used.
+    """Where the answers of a cache are kept. A file is looked at; a server is not, until the shelf is checked.
 
     Args:
         cache: the cache.

@@ -243,11 +243,13 @@ class Stack:
 
     @property
     def shared(self) -> Sequence[Callable[[], None]]:
-        """What finds out whether the budget is there that processes share, before anything is sent.
+        """What finds out whether the budget and the cache are there that processes share, before anything is sent.
 
         The functions block, and raise ConfigError; see `flatout.presence`.
         """
-        return [self.purse.check] if self.purse.borrower is not None else []
+        budget = [self.purse.check] if self.purse.borrower is not None else []
+        cache = [] if self._kept is None or self._kept.answers is None else [self._kept.answers.check]
+        return [*budget, *cache]
 
     def check(self, target: Target, call: Call) -> None:
         """Check, without sending anything to the target, that the limits and the budget can be kept for a call.

@@ -12,6 +12,7 @@ import redis
 
 from flatout import Budget, Call, Client, ConfigError, Limits
 from flatout.cluster import links
+from flatout.cluster.answers import AnswersInRedis
 from flatout.cluster.budget import BudgetInRedis
 from flatout.cluster.links import Links
 from flatout.cluster.redis import cannot, reason
@@ -141,13 +142,15 @@ async def work(item: str, client: Client) -> None: ...
 WHAT = {
     "limits": {"limits": Limits(rpm=60, shared=str(HERE))},
     "budget": {"budget": Budget(1.0, "day", str(HERE))},
+    "cache": {"cache": str(HERE)},
 }
 
 
 @pytest.fixture
 def away(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
-    """One for limits and a budget."""
-    monkeypatch.setattr(BudgetInRedis, "_try", lambda _: server.check())
+    """One for limits, a budget and a cache."""
+    for shared in (BudgetInRedis, AnswersInRedis):
+        monkeypatch.setattr(shared, "_try", lambda _: server.check())
     return server
 
 

@@ -10,7 +10,7 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from importlib import resources
 from itertools import islice
 from typing import TypeVar
@@ -19,11 +19,13 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError
+from flatout.presence import Presence
 from flatout.values.answers import Entry, Found, New, Wanted
 from flatout.values.kept import Kept
 from flatout.values.place import Place
 
 from .line import RedisLine
+from .redis import FIRST_PATIENCE, cannot, too_far, tried
 
 FORMAT = 1
 """The version of the values. Raise it if they change: programs with different versions use different keys."""
@@ -74,9 +76,6 @@ class AnswersInRedis:
     Args:
         place: where it is.
         max_age: seconds for which an answer is kept; None for `KEPT`.
-
-    Raises:
-        ConfigError: the package redis is not installed, or the server is not there, or does not let us in.
     """
 
     gather = 0.0
@@ -87,8 +86,9 @@ class AnswersInRedis:
 
     def __init__(self, place: Place, max_age: float | None = None) -> None:
         self.name = str(place)
-        self._line = RedisLine(place, f"the cache {place} needs", PATIENCE)
-        _try(self._line, place)
+        self._place = place
+        self._presence = Presence(self._try)
+        self._line = self._line_with(PATIENCE)
         self._answers = prefix(place)
         self._claims = prefix(place, "claims")
         self._workers = prefix(place, "workers")
@@ -100,6 +100,10 @@ class AnswersInRedis:
         self._lapsed = False
         self._seconds = max(1, round(max_age or KEPT))
         self._refused = False
+
+    def check(self) -> None:
+        """See `flatout.store.answers.Shelf`. The server must be there, and let us in. A full one will do."""
+        self._presence.check()
 
     def look(self, wanted: Sequence[Wanted], found: Found) -> None:
         """Look up questions, and claim those without an answer."""
@@ -177,19 +181,24 @@ class AnswersInRedis:
                 self._line.remove([self._workers + self._worker])
         self._line.close()
 
+    def _line_with(self, patience: float) -> RedisLine:
+        return RedisLine(self._place, f"the cache {self._place} needs", patience)
+
+    def _try(self) -> None:
+        """Read something, as is done all the time."""
+        with closing(self._line_with(FIRST_PATIENCE)) as line:
+            try:
+                took = tried(lambda: line.read([self._answers]), PATIENCE)
+            except OSError as error:
+                why = f"{cannot(error.__cause__ or error)}, so nothing is sent: {error}"
+                raise ConfigError(f"the cache {self._place} {why}") from None
+        if took > PATIENCE:
+            raise ConfigError(f"the cache {self._place} is {too_far(took, PATIENCE)}")
+
 
 def prefix(place: Place, what: str = "answers") -> str:
     """What the names of a team's keys begin with. The braces keep them together where a server is one of many."""
     return f"flatout:{{{place.name}}}:{what}:{FORMAT}:"
-
-
-def _try(line: RedisLine, place: Place) -> None:
-    """Read something. A full server will do: what it has is used."""
-    try:
-        line.read([prefix(place)])
-    except OSError as error:
-        line.close()
-        raise ConfigError(f"the cache {place} cannot be reached, so nothing is sent: {error}") from None
 
 
 def _add(keys: Sequence[bytes], values: Sequence[bytes | None], found: Found) -> None:

@@ -37,6 +37,14 @@ KeyOf = Callable[[Call], bytes | None]
 class Answers(Protocol):
     """Where answers are kept."""
 
+    def check(self) -> None:
+        """Find out whether it can be used, before the first lookup. Blocks.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ...
+
     def get(self, key: bytes, since: float, /, *, claims: bool = True, patient: bool = False) -> Awaitable[Kept | None]:
         """The answer of a key, not from before ``since``. None if there is none, or if it cannot be read.
 

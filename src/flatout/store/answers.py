@@ -107,6 +107,14 @@ class Answers:
     def __repr__(self) -> str:
         return f"Answers({self._shelf.name!r})"
 
+    def check(self) -> None:
+        """Find out whether the shelf can be used, before the first lookup. Blocks. Any thread may call this.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        self._shelf.check()
+
     def get(
         self, key: bytes, since: float = -math.inf, *, claims: bool = True, patient: bool = False
     ) -> asyncio.Future[Kept | None]:

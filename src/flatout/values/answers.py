@@ -82,6 +82,14 @@ class Shelf(Protocol):
     poll: float
     beat: float
 
+    def check(self) -> None:
+        """Find out whether it can be used, before anything else is asked; see `flatout.presence`. Any thread may.
+
+        Raises:
+            ConfigError: it cannot.
+        """
+        ...
+
     def look(self, wanted: Sequence[Wanted], found: Found, /) -> None:
         """Look up questions, and claim those without an answer. What was added to ``found`` before an error counts."""
         ...
