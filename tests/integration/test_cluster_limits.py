@@ -187,9 +187,7 @@ def test_a_server_that_answers_but_cannot_keep_limits_is_refused_at_the_start(tm
 def test_a_server_that_answers_too_late_for_every_exchange_is_refused_at_the_start(redis, monkeypatch):
     """All calls would wait for ever for an answer that always comes after it was given up."""
     monkeypatch.setattr("flatout.cluster.redis.PATIENCE", 0.0)
-    with pytest.raises(
-        ConfigError, match=r"too far away, so nothing is sent: an answer took .* s, and may take 0\.0 s"
-    ):
+    with pytest.raises(ConfigError, match=r"too far away, so nothing is sent: an answer took .* s, and may take 0 s"):
         ask(Limits(rpm=60, shared=redis.address("team")))
 
 

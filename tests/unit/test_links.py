@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -200,6 +201,8 @@ def test_a_place_of_one_model_alone_is_looked_for_at_the_start(server: Server, a
         (redis.ResponseError("DB index is out of range"), "has no database"),
         (redis.exceptions.InvalidResponse('Protocol error, got "H" as reply type byte'), "is no Redis server"),
         (redis.ResponseError("OOM"), "OOM"),
+        (ValueError("Invalid value for 'db' in connection URL"), "its address has a wrong option: db"),
+        (TypeError("__init__() got an unexpected keyword argument 'foo'"), "its address has a wrong option: foo"),
     ],
 )
 def test_a_server_that_refuses_was_reached(error: redis.RedisError, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,6 +211,25 @@ def test_a_server_that_refuses_was_reached(error: redis.RedisError, said: str, m
     assert said in reason(error)
     assert cannot(error) == "cannot be used"
     assert cannot(redis.ConnectionError("Connection refused")) == "cannot be reached"
+
+
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [
+        (ConnectionRefusedError(111, "Connection refused"), "nobody listens there (connection refused)"),
+        (FileNotFoundError(2, "No such file or directory"), "there is no such socket"),
+        (socket.gaierror(-2, "Name or service not known"), "its host's name is not known"),
+        (ConnectionResetError(104, "Connection reset by peer"), "if it wants TLS, its address begins with rediss://"),
+        (OSError(113, "No route to host"), "No route to host"),
+    ],
+)
+def test_a_server_that_is_not_reached_is_told_in_words(below: OSError, said: str) -> None:
+    """A user would read a number of the system, and the address once more: Error 111 connecting to …"""
+    error = redis.ConnectionError(f"Error {below.errno} connecting to 127.0.0.1:1. {below.strerror}.")
+    error.__context__ = below
+    assert reason(error).endswith(said)
+    assert "Error" not in reason(error)
+    assert reason(redis.TimeoutError("Timeout reading from socket")) == "it did not answer in time"
 
 
 def test_a_wrong_password_is_not_asked_for_as_if_it_were_missing(monkeypatch: pytest.MonkeyPatch) -> None:

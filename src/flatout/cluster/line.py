@@ -40,8 +40,8 @@ class RedisLine:
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         """The values of these names, in their order. None for a name without a value."""
-        with _told():
-            values: list[Any] = self._server.mget(names)
+        with self._asked() as server:
+            values: list[Any] = server.mget(names)
         return values
 
     def write(self, values: Mapping[str, bytes], seconds: int, remove: Sequence[str] = ()) -> str | None:
@@ -49,8 +49,8 @@ class RedisLine:
 
         Returns why the server refuses a value, as for want of memory.
         """
-        with _told():
-            pipeline = self._server.pipeline(transaction=False)
+        with self._asked() as server:
+            pipeline = server.pipeline(transaction=False)
             for name, value in values.items():
                 pipeline.set(name, value, ex=seconds)
             if remove:
@@ -61,29 +61,29 @@ class RedisLine:
     def names(self, prefix: str) -> Iterator[str]:
         """The names that begin with this. Some may come twice."""
         pattern = re.sub(r"[][*?\\]", r"\\\g<0>", prefix) + "*"
-        with _told():
-            for name in self._server.scan_iter(pattern, count=SCANNED):
+        with self._asked() as server:
+            for name in server.scan_iter(pattern, count=SCANNED):
                 yield name.decode(errors="replace")
 
     def script(self, text: str) -> Callable[[Sequence[str], Sequence[Any]], Any]:
         """A function that runs a script with these names and arguments, in one step for all who use the server."""
 
         def run(names: Sequence[str], arguments: Sequence[Any]) -> Any:
-            with _told():
-                return self._registered(text)(keys=names, args=arguments)
+            with self._asked() as server:
+                return self._registered(text, server)(keys=names, args=arguments)
 
         return run
 
     def clock(self) -> float:
         """The server's clock, in Unix seconds."""
-        with _told():
-            seconds, microseconds = self._server.time()
+        with self._asked() as server:
+            seconds, microseconds = server.time()
         return float(seconds + microseconds / 1e6)
 
     def remove(self, names: Sequence[str]) -> int:
         """Remove these names. Returns how many there were."""
-        with _told():
-            return int(self._server.unlink(*names))
+        with self._asked() as server:
+            return int(server.unlink(*names))
 
     def close(self) -> None:
         """Close the connection, if there is one."""
@@ -95,17 +95,16 @@ class RedisLine:
         made: Redis = package(self._what).Redis.from_url(self._place.server, **options(self._patience))
         return made
 
-    def _registered(self, text: str) -> Script:
+    def _registered(self, text: str, server: Redis) -> Script:
         if (script := self._scripts.get(text)) is None:
-            script = self._scripts[text] = self._server.register_script(text)
+            script = self._scripts[text] = server.register_script(text)
         return script
 
-
-@contextmanager
-def _told() -> Iterator[None]:
-    from redis import RedisError
-
-    try:
-        yield
-    except RedisError as error:
-        raise OSError(reason(error)) from error
+    @contextmanager
+    def _asked(self) -> Iterator[Redis]:
+        """The server, in a block in which its errors become OSErrors."""
+        redis = package(self._what)
+        try:
+            yield self._server
+        except (redis.RedisError, ValueError, TypeError) as error:  # also for an option of the address
+            raise OSError(reason(error)) from error

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import socket
+import ssl
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -75,7 +78,7 @@ class RedisLink:
         try:
             with redis.Redis.from_url(self._place.server, **options(FIRST_PATIENCE)) as server:
                 took = _tried(server, self._place)
-        except (redis.RedisError, ValueError) as error:
+        except (redis.RedisError, ValueError, TypeError) as error:
             raise ConfigError(
                 f"the limits shared at {self._place} {cannot(error)}, so nothing is sent: {reason(error)}"
             ) from None
@@ -94,7 +97,7 @@ class RedisLink:
                 return _looked(server, self._place)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise ConfigError(f"{self._place} has something else than shared limits: {error}") from None
-        except (redis.RedisError, ValueError) as error:
+        except (redis.RedisError, ValueError, TypeError) as error:
             raise ConfigError(f"{self._place} {cannot(error)}: {reason(error)}") from None
 
     def keeper(self, target: str) -> RedisKeeper:
@@ -244,23 +247,54 @@ def cannot(error: BaseException) -> str:
     """What cannot be done with the server: one that refuses was reached."""
     import redis
 
-    silent = not isinstance(error, redis.RedisError) or isinstance(error, redis.ConnectionError | redis.TimeoutError)
+    silent = isinstance(error, OSError | redis.ConnectionError | redis.TimeoutError)
     return "cannot be reached" if silent and not isinstance(error, redis.AuthenticationError) else "cannot be used"
 
 
 def reason(error: Exception) -> str:
     """Why a server does not answer or refuses, in a line, and what to do. What needs no more words is as redis says."""
-    from redis.exceptions import AuthenticationError, InvalidResponse, MovedError
+    import redis
 
     said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, redis.AuthenticationError):
         if not os.environ.get(PASSWORD):
             return f"it wants a password: set {PASSWORD}"
         return f"it refuses the password that {PASSWORD} holds, or the user's name"
-    if isinstance(error, InvalidResponse):
+    if isinstance(error, redis.exceptions.InvalidResponse):
         return "what answers there is no Redis server"
-    if isinstance(error, MovedError):
+    if isinstance(error, redis.exceptions.MovedError):
         return f"it is a node of a Redis Cluster, and another node has these keys: {error.host}:{error.port}"
+    if isinstance(error, ValueError | TypeError):  # redis-py quotes the option that it does not know or understand
+        quoted = "".join(re.findall("'([^']*)'", said))
+        return f"its address has a wrong option: {quoted or said}"
+    if isinstance(error, redis.TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, redis.ConnectionError) and (silence := _silence(error.__cause__ or error.__context__)):
+        return silence
+    if said.startswith("Connection closed"):
+        return _CLOSED
     if said == "DB index is out of range":
         return "it has no database of the address's number"
+    if said.startswith("DENIED"):  # what follows is a page
+        return "it runs in protected mode: without a password, only programs of its own machine may use it"
     return said
+
+
+_CLOSED = "it closed the connection; if it wants TLS, its address begins with rediss://"
+
+
+def _silence(below: BaseException | None) -> str:
+    """Why there is no connection, as the system says it; "" if it has nothing to say."""
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({below.verify_message}): ?ssl_ca_certs=FILE names who signed it"
+    if isinstance(below, ssl.SSLError):
+        return f"there is no TLS with it ({below.reason}): an address without TLS begins with redis://"
+    if isinstance(below, socket.gaierror):
+        return "its host's name is not known"
+    if isinstance(below, FileNotFoundError):
+        return "there is no such socket"
+    if isinstance(below, ConnectionRefusedError):
+        return "nobody listens there (connection refused)"
+    if isinstance(below, ConnectionResetError):
+        return _CLOSED
+    return (below.strerror or "") if isinstance(below, OSError) else ""
