@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import msgspec
@@ -141,6 +142,21 @@ def test_workers_of_which_one_is_killed_keep_it_and_use_it(redis):
     """Machines together would spend more than the budget, or leave much of it because one has died."""
     with provider(latency=0.3, output_tokens=10) as server:
         spend(server, redis, "killed")
+        assert 0.85 * USD <= billed(server) <= USD
+
+
+@pytest.mark.parametrize("keeps", ["yes", "no"])
+def test_a_server_that_is_killed_in_the_middle_of_a_run_loses_no_money(tmp_path, keeps):
+    """Workers would stop for good, or spend once more what the server has forgotten."""
+    with provider(latency=0.1, output_tokens=10) as server, redis_server(tmp_path, "--appendonly", keeps) as redis:
+        workers = [start(server.url, redis.address("restarted")) for _ in range(2)]
+        server.wait_for(40)
+        redis.kill()
+        time.sleep(1.5)  # they find out, and use what they may
+        redis.start()
+        for worker in workers:
+            worker.communicate(timeout=60)
+            assert worker.returncode == 0
         assert 0.85 * USD <= billed(server) <= USD
 
 
