@@ -283,6 +283,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
         notes: where its attempts are noted; None for nowhere.
         journal: answers the calls that are made on its behalf; None outside a durable function.
         flex: the cheaper service that its attempts go to; None for that which the call itself names.
+        aside: called when it waits for an equal call's answer, and not for its target; None if nobody asks.
         sink: receives the answer's text as it comes; None if the caller wants the whole answer.
         tells_cost: whether somebody sees its cost. Otherwise the cost may stay unknown here; `Purse` has it.
     """
@@ -304,6 +305,7 @@ class Journey(Struct, eq=False, repr_omit_defaults=True):
     notes: AttemptNotes | None = None
     journal: Journal | None = None
     flex: Flex | None = None
+    aside: Callable[[], None] | None = None
     sink: StreamSink | None = None
 
     @property

@@ -45,11 +45,20 @@ class Answers(Protocol):
         """
         ...
 
-    def get(self, key: bytes, since: float, /, *, claims: bool = True, patient: bool = False) -> Awaitable[Kept | None]:
+    def get(
+        self,
+        key: bytes,
+        since: float,
+        /,
+        *,
+        claims: bool = True,
+        patient: bool = False,
+        waits: Callable[[], object] | None = None,
+    ) -> Awaitable[Kept | None]:
         """The answer of a key, not from before ``since``. None if there is none, or if it cannot be read.
 
         With ``claims``, other processes wait after None until the caller calls `put` or `let_go`. With ``patient``,
-        this waits for long if the answers cannot be read now.
+        this waits for long if the answers cannot be read now. ``waits`` is called when this waits for another process.
         """
         ...
 
@@ -225,6 +234,8 @@ class Cache:
         return key_of(call)
 
     async def _turn(self, key: bytes, flight: Flight) -> Kept | None:
+        if (aside := current_journey().aside) is not None:
+            aside()
         try:
             return await flight.turn()
         except asyncio.CancelledError:
@@ -264,7 +275,7 @@ class Cache:
         """
         journey = current_journey()
         while True:
-            kept = await self._known(call, key)
+            kept = await self._known(call, key, waits=journey.aside)
             reply = self.fitting(call, kept) if kept is not None else None
             if reply is not None:
                 self._hit()
@@ -277,10 +288,18 @@ class Cache:
                 return reply, self._keep(call, key, reply)
             self._let_go(key)
 
-    async def _known(self, call: Call, key: bytes, *, claims: bool = True, patient: bool = False) -> Kept | None:
+    async def _known(
+        self,
+        call: Call,
+        key: bytes,
+        *,
+        claims: bool = True,
+        patient: bool = False,
+        waits: Callable[[], object] | None = None,
+    ) -> Kept | None:
         since = self._since()
         if self._answers is not None:
-            kept = await self._answers.get(key, since, claims=claims, patient=patient)
+            kept = await self._answers.get(key, since, claims=claims, patient=patient, waits=waits)
             if kept is not None:
                 return kept
         kept = await self._older.get(call) if self._older is not None else None

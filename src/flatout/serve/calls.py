@@ -155,6 +155,7 @@ class Calls:
         if journey is None:
             journey = Journey(began, tells_cost=caller.purse is not None)
         journey.notes = place if journey.notes is None else Both(place, journey.notes)
+        journey.aside = place.steps_aside
         try:
             if caller.purse is not None:
                 await self._load_prices(call.model)

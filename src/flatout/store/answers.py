@@ -57,12 +57,14 @@ class Asked(NamedTuple):
         until: when it no longer waits for another process, on the event loop's clock.
         found: receives the answer.
         patient: whether it waits for longer than a hiccup.
+        waits: called when it waits for another process; None if nobody asks.
     """
 
     wanted: Wanted
     until: float
     found: asyncio.Future[Kept | None]
     patient: bool
+    waits: Callable[[], object] | None
 
 
 class Asking(NamedTuple):
@@ -116,7 +118,13 @@ class Answers:
         self._shelf.check()
 
     def get(
-        self, key: bytes, since: float = -math.inf, *, claims: bool = True, patient: bool = False
+        self,
+        key: bytes,
+        since: float = -math.inf,
+        *,
+        claims: bool = True,
+        patient: bool = False,
+        waits: Callable[[], object] | None = None,
     ) -> asyncio.Future[Kept | None]:
         """The answer of a key; None if there is none, or if it cannot be read.
 
@@ -129,6 +137,7 @@ class Answers:
             claims: whether to claim the question. Whoever waits for several answers at once must not: two processes
                 could wait for each other.
             patient: whether to wait `UNHURRIED` for a shelf that is away, instead of its `hiccup`.
+            waits: called when it waits for another process.
         """
         loop = asyncio.get_running_loop()
         found: asyncio.Future[Kept | None] = loop.create_future()
@@ -137,7 +146,7 @@ class Answers:
             return found
         if not self._asked and not self._reading:
             loop.call_soon(self._look_up, loop)
-        self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found, patient))
+        self._asked.append(Asked(Wanted(key, since, claims), loop.time() + PATIENCE, found, patient, waits))
         return found
 
     def asks(self, key: bytes, since: float, needless: Callable[[], object]) -> None:
@@ -223,6 +232,8 @@ class Answers:
             kept = one.wanted.fresh(found.kept.get(key))
             hopes = away < (UNHURRIED if one.patient else self._shelf.hiccup)
             if kept is None and claims and key in found.elsewhere:
+                if one.waits is not None and not one.found.done():
+                    one.waits()
                 self._waiting.append(one)
             elif not one.found.done() and (kept is not None or not hopes):
                 one.found.set_result(kept)

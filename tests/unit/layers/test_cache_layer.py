@@ -22,7 +22,9 @@ class Memory:
         self.kept: dict[bytes, Kept] = {}
         self.looked_up = 0
 
-    async def get(self, key: bytes, since: float, *, claims: bool = True, patient: bool = False) -> Kept | None:
+    async def get(
+        self, key: bytes, since: float, *, claims: bool = True, patient: bool = False, waits=None
+    ) -> Kept | None:
         self.looked_up += 1
         await asyncio.sleep(0.001)
         kept = self.kept.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -46,6 +47,29 @@ def test_one_call_does_not_wait_behind_a_thousand_of_another_caller():
     waited, last = world.run(main)
     assert last > 90
     assert waited < 6
+
+
+@pytest.mark.parametrize("asked", ["here", "by another gateway"])
+def test_equal_calls_that_wait_for_one_answer_hold_up_nobody(tmp_path: Path, asked: str):
+    """With a cache, two equal calls of one team would keep everybody from the model until their answer came."""
+    options: Any = {"settings": ProviderSettings(latency=60.0), "cache": tmp_path / "cache"}
+    world, other = World(**options), World(**options)
+
+    async def main(world: World) -> int:
+        async with other.client:
+            asking = [ask(other if asked == "by another gateway" else world)]
+            await asyncio.sleep(1.0)
+            before = world.provider.stats()["received"]
+            asking += [ask(world, x_api_key="many") for _ in range(20)]
+            await asyncio.sleep(1.0)
+            asking.append(ask(world, 1, x_api_key="one"))
+            await asyncio.sleep(1.0)
+            sent = world.provider.stats()["received"] - before
+            assert {each.status for each in await asyncio.gather(*asking)} == {200}
+            assert world.provider.stats()["received"] - before == sent
+            return sent
+
+    assert world.run(main) == 1
 
 
 def test_a_high_priority_goes_first_and_a_low_one_is_not_starved():
