@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import to_builtins
 
+from flatout.budgets import account as account_of
 from flatout.commands import known
+from flatout.errors import ConfigError
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 from flatout.store.gateway import FACT, CallerServed, Served, served_by, summed
+from flatout.values.accounts import Account
+from flatout.values.budget import Budget
 
 from .callers import OTHERS, Caller, Callers
 from .gate import Gate
@@ -51,10 +55,12 @@ class Status:
         self._keyring = keyring
         self._gate = gate
         self._callers = callers
+        self._accounts: dict[Budget, Account] = {}  # how budgets stood when somebody looked last
         self.more: Callable[[], bytes] = bytes
 
     async def json(self, request: Request, answer: Answer, caller: Caller) -> None:
         """How things stand, as JSON."""
+        await self._look()
         send_json(answer, self.now())
 
     async def metrics(self, request: Request, answer: Answer, caller: Caller) -> None:
@@ -143,9 +149,15 @@ class Status:
             unpriced=caller.unpriced,
         )
 
+    async def _look(self) -> None:
+        """Look how the callers' budgets stand, so that this tells the same as ``flatout budget ls``."""
+        budgets = {each.allowed.budget for each in self._callers} - {None}
+        found = await asyncio.gather(*(asyncio.to_thread(_account, each) for each in budgets if each is not None))
+        self._accounts = {each: account for each, account in found if account is not None}
+
     def _caller(self, caller: Caller) -> dict[str, Any]:
-        purse, budget = caller.purse, caller.allowed.budget
-        standing = None if purse is None else purse.standing()
+        budget = caller.allowed.budget
+        account = None if budget is None else self._accounts.get(budget)
         waiting = self._gate.waits_of(caller.name)
         spent = known(caller.cost, caller.unpriced)
         return {
@@ -160,7 +172,9 @@ class Status:
             "spent": None if spent is None else round(spent, 6),
             "unknown_costs": caller.unpriced,
             "budget": None if budget is None else str(budget),
-            "left": None if standing is None else standing.left,
+            "budget_spent": None if account is None else round(account.spent, 6),
+            "lent": None if account is None else round(sum(each.usd for each in account.lent), 6),
+            "left": None if account is None else round(account.left, 6),
         }
 
     def _holds(self, caller: Caller) -> str:
@@ -207,3 +221,12 @@ def _metric(name: str, kind: str, about: str, values: Iterable[tuple[str, float]
 def _safe(text: str) -> str:
     """A label's value: names of callers come from users."""
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _account(budget: Budget) -> tuple[Budget, Account | None]:
+    """How a key's budget stands; None if that cannot be known now."""
+    per, scope = budget.per, budget.shared or ""
+    try:
+        return budget, account_of(per, scope) or Account(per, scope, budget.usd, 0.0, (), None)
+    except ConfigError:
+        return budget, None

@@ -192,6 +192,24 @@ def test_what_is_left_of_a_keys_budget_is_known_before_its_first_call(file: Path
     assert [each["left"] for each in World(keys=file).run(main)] == [5.0]
 
 
+def test_the_status_tells_the_same_of_a_budget_as_the_command(file: Path):
+    """Somebody who compares the two would look for money that is not lost."""
+    made = keys.add("team-a", Allowed(budget=Budget(5.0, "day", "key team-a")), file)
+
+    async def main(world: World) -> tuple[Any, Any]:
+        assert (await world.ask(PATHS["openai"], {**CHAT, "max_tokens": 100}, x_api_key=made)).status == 200
+        (caller,) = (await world.get("/status", x_api_key=made)).data["callers"]
+        (account,) = accounts(state_folder() / "budgets")
+        return caller, account
+
+    told, account = World(keys=file).run(main)
+    lent = sum(lent.usd for lent in account.lent)
+    assert lent > 0.0
+    assert [told[name] for name in ("budget_spent", "lent", "left")] == pytest.approx(
+        [account.spent, lent, account.left]
+    )
+
+
 def test_a_keys_budget_counts_each_attempt(file: Path):
     """A key would spend more than its budget: of a call that was retried, one attempt alone would be counted."""
     made = keys.add("team-a", Allowed(budget=Budget(100.0, "day", "key team-a")), file)
