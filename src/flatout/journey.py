@@ -89,8 +89,7 @@ class Attempt(Struct, eq=False):
         first_chunk: seconds from its start to the first text of a streamed answer.
         sends: called when it has its permit; None if nobody waits for that.
         begins: called when the answer begins, for which it is streamed; None if nobody waits for that.
-        opens: called with 1 when a connection is being opened for it, and with -1 when it is open or has failed; None
-            if it is not needed.
+        opens: called with 1 when a connection is being opened, with -1 when it is open or has failed; None if none is.
     """
 
     target: str = ""
@@ -177,8 +176,7 @@ class StreamSink:
         write: called with each piece of text; with bytes, for a call of another program.
 
     Attributes:
-        delivered: whether some text has come. From then on nothing is retried, because the caller has seen half an
-            answer.
+        delivered: whether some text has come. Then nothing is retried: the caller has seen half an answer.
     """
 
     __slots__ = ("_write", "delivered")

@@ -183,6 +183,23 @@ def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, capl
         assert sum(each.endswith(said + smaller) for each in caplog.messages) == 2
 
 
+def test_a_worker_that_was_given_more_is_not_told_of_another_one(run, caplog):
+    """Whoever raises a limit would look for a worker that was started with another, and there is none."""
+
+    async def course(world):
+        async with world.client(rpm=600, concurrency=4) as client:
+            asking = asyncio.create_task(client.gather([f"{number}" for number in range(2_000)]))
+            await asyncio.sleep(5.0)
+            client.set_limits(rpm=1_200, concurrency=32)
+            await asyncio.sleep(20.0)
+            assert await used(world, 5.0) >= 0.9 * USE * 20.0
+            asking.cancel()
+            await asyncio.wait([asking])
+
+    run(World(provider(), 0.002), course)
+    assert not caplog.messages
+
+
 def test_workers_without_a_limit_keep_to_that_of_the_others(run, caplog):
     """A worker that was started without the team's options would run into the limit that the others keep to."""
     rpm = 1_200

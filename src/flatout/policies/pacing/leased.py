@@ -51,6 +51,7 @@ class LeasedGcra(Gcra):
 
     Attributes:
         lead: seconds before the end of the last lease at which to ask for another.
+        raised_at: when its rate was raised last.
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class LeasedGcra(Gcra):
         "_unused",
         "_went_alone",
         "lead",
+        "raised_at",
     )
 
     def __init__(
@@ -95,6 +97,7 @@ class LeasedGcra(Gcra):
         self._went_alone = 0.0  # units that went while the keeper was away
         self._granted = math.nan  # units granted to all, by the keeper's count
         self.lead = 0.02
+        self.raised_at = -math.inf
         super().__init__(rate, burst, now)
 
     @property
@@ -137,11 +140,17 @@ class LeasedGcra(Gcra):
     def set_rate(self, rate: float, now: float) -> None:
         if rate < self.rate:
             self.drop()
+        self._note_raise(rate, now)
         super().set_rate(rate, now)
 
     def change(self, rate: float, burst: float, now: float) -> None:
         self.drop()
+        self._note_raise(rate, now)
         super().change(rate, burst, now)
+
+    def _note_raise(self, rate: float, now: float) -> None:
+        if rate > self.rate:
+            self.raised_at = now
 
     # The exchange with the keeper
 

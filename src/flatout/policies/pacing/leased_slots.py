@@ -26,6 +26,7 @@ class LeasedMembers:
         own: this worker's requests in flight.
         hungry: whether it could use more than it may.
         given: see `sharing.Members`.
+        raised_at: when the number that holds for all was raised last, as far as this worker knows it.
     """
 
     __slots__ = (
@@ -41,6 +42,7 @@ class LeasedMembers:
         "given",
         "hungry",
         "own",
+        "raised_at",
     )
 
     def __init__(self, ask: Callable[[], None]) -> None:
@@ -48,6 +50,7 @@ class LeasedMembers:
         self.own = 0
         self.hungry = False
         self.given = math.inf
+        self.raised_at = -math.inf
         self._promised = 0.0  # what the keeper counts as this worker's, which it may use
         self._allowed = 0.0  # what the keeper wants it to use: if less, it gives up slots as its calls end
         self._others = 0.0
@@ -69,6 +72,8 @@ class LeasedMembers:
 
     def fits(self, most: float, count: float, now: float, /) -> bool:
         """Whether this worker may have one more in flight."""
+        if self._most is not None and most > self._most:
+            self.raised_at = now
         self._most, self._follows = most, most == self.given
         if self._away or now - self._heard_at < SILENT:  # else the keeper may have given its slots to others
             self.hungry = self.own + 1 > min(self._promised, self._allowed)

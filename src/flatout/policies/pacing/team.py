@@ -32,6 +32,9 @@ SLOTS_HEARTBEAT = 0.3
 LOOK = 0.25
 """Seconds between two looks for a keeper that is away."""
 
+FORGOTTEN = ACTIVE + HEARTBEAT
+"""Seconds for which the keeper may still go by a worker's former limit after a raise, as if another one had it."""
+
 HEADROOM = 0.01
 """Seconds, beside two exchanges, before the end of a lease at which to ask for the next."""
 
@@ -234,7 +237,7 @@ class Team:
         for gcra, cell, lease in zip(self._gcras.values(), ask.cells, granted.leases, strict=False):
             gcra.granted(lease, now)
             gcra.lead = HEADROOM + 2.0 * self._took
-            if lease.rate < cell.rate and not cell.follows:
+            if lease.rate < cell.rate and not cell.follows and now >= gcra.raised_at + FORGOTTEN:
                 binding[cell.name] = lease.rate
         self.binding = binding
 
@@ -253,7 +256,7 @@ class Team:
     def _follow_given(self, ask: Ask, granted: Granted, now: float) -> None:
         given = {each.name: each.most for each in granted.given}
         if (most := given.pop(CONCURRENCY, None)) is not None:
-            self._follow_most(ask, most)
+            self._follow_most(ask, most, now)
         for cell, lease in zip(ask.cells, granted.leases, strict=False):
             if cell.follows:
                 given[cell.name] = lease.rate
@@ -263,10 +266,11 @@ class Team:
                 self._followed[name] = rate
                 self._learn(name, rate * window / USE, window, now)
 
-    def _follow_most(self, ask: Ask, most: float) -> None:
+    def _follow_most(self, ask: Ask, most: float, now: float) -> None:
         own = next((each.most for each in ask.slots if not each.follows), math.inf)
         if most < own < math.inf:
-            self.binding = {**self.binding, CONCURRENCY: most}
+            if now >= self.members.raised_at + FORGOTTEN:
+                self.binding = {**self.binding, CONCURRENCY: most}
         elif own == math.inf:
             self.members.given = most
 
