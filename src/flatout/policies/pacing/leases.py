@@ -240,9 +240,7 @@ class Keeper(Struct, array_like=True):
                 calls = min(calls, math.floor(cell.lowest * (LEASE + ask.took) / (using * each.each)))
         calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
         units = [min(each.want, max(each.least, calls * each.each)) if closed <= now else 0.0 for each in ask.cells]
-        until = (
-            latest - ASIDE
-        )  # how long a lease is at least: else it would be lost while another limit holds its calls up
+        until = latest - ASIDE  # the least end of a lease: else it is lost while another limit holds its calls up
         for count, cell in zip(units, cells, strict=True):
             if count / cell.lowest > GRACE:
                 until = max(until, latest - ASIDE + count / cell.lowest)
