@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import encode
 
+from flatout.cluster.limits import PATIENCE
 from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE
@@ -485,6 +486,19 @@ def test_a_worker_that_stood_still_uses_no_slots_that_others_have_meanwhile():
     stopped.team.failed(ask, stopped.now())
     world.members.append(stopped)
     assert max(slots(world, 8, 5.0)) <= 8
+
+
+def test_a_busy_worker_keeps_its_slots_while_a_keeper_that_fell_silent_is_away():
+    """Its event loop is late when it finds out, and all its calls would wait until the keeper is back."""
+    world = World(1)
+    assert max(slots(world, 8, 5.0)) == 8
+    (member,) = world.members
+    world.now = member.team.due_at(member.now()) - member.skew
+    ask, _ = member.team.ask(member.now())
+    world.now += PATIENCE + 0.6
+    world.up = False
+    member.team.failed(ask, member.now())
+    assert min(slots(world, 8, 5.0)) == 8
 
 
 def test_an_exchange_that_arrives_after_a_later_one_changes_nothing():

@@ -11,9 +11,9 @@ from .leases import SILENT
 POLL = 0.1
 """Seconds after which a worker asks again for slots that it was not granted."""
 
-STAYS = 2.0 * SILENT
-"""Seconds after the keeper's last word in which a worker finds out that the keeper is away. A worker that finds out
-later has stood still, and others have its slots."""
+STAYS = 2.5 * SILENT
+"""Seconds after the keeper's last word in which a worker finds out that the keeper is away: it asks after 0.3 s, waits
+for 1.25 s, and its event loop may be late. A worker that finds out later stood still, and others have its slots."""
 
 
 class LeasedMembers:
