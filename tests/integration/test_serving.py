@@ -251,6 +251,32 @@ def test_a_refused_client_may_take_its_time_to_send_but_not_for_ever(run: Any, m
     run(echo, scenario)
 
 
+def test_what_is_refused_takes_no_room_from_others(run: Any) -> None:
+    """A few uploads that are too large would have everybody else refused, for as long as they go on."""
+
+    async def scenario(place: Place) -> None:
+        place.server.max_body, place.server.most_held = 100_000, 150_000
+        async with place.client() as large, place.client() as ahead, place.client() as other:
+            large.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(11):
+                large.send(b"%x\r\n%b\r\n" % (10_000, b"x" * 10_000))
+                await asyncio.sleep(0.01)
+            assert (await large.answer())[0].startswith(b"http/1.1 413 ")
+            ahead.send(GET % b"slow" + b"x" * 2 * http.MAX_AHEAD)
+            await asyncio.sleep(0.1)
+            assert place.server.held == 0
+            other.send(POST % (b"a", 90_000) + b"y" * 80_000)
+            await asyncio.sleep(0.05)
+            other.send(b"y" * 10_000)
+            assert (await other.answer())[0].startswith(b"http/1.1 200 ")
+
+    async def slow(request: Request, answer: Answer) -> None:
+        await asyncio.sleep(1.0 if request.path == "/slow" else 0.0)
+        answer.send(200)
+
+    run(slow, scenario)
+
+
 def test_a_refused_client_that_never_closes_is_cut_off(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection would stay for ever."""
     monkeypatch.setattr(http, "LINGER", 0.05)

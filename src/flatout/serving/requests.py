@@ -113,7 +113,8 @@ class RequestReader:
         return found
 
     def refuse(self, status: int, why: str) -> Refusal:
-        """Read no further byte. Returns the reason."""
+        """Read no further byte, and let go of what was read. Returns the reason."""
+        self._body = bytearray()
         self.refusal = Refusal(status, why)
         return self.refusal
 

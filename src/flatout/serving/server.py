@@ -140,6 +140,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refusal: Refusal) -> None:
         """Say so, and close the connection once the client has, or when it has sent nothing for `LINGER` seconds."""
         self._refused = True
+        self._hold(0, begins=False)
         self._until = self._loop.time() + MOST_LINGER
         answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
         answer.send(refusal.status, JSON, error_body(str(refusal)))
@@ -183,7 +184,7 @@ class Connection(asyncio.Protocol):
                 self._reader.refuse(503, f"more than {MAX_AHEAD:,} bytes came before their turn")
         whole = self._reader.feed(data)
         self._waiting.extend(whole)
-        self._hold(len(data), begins=not whole)
+        self._hold(len(data), begins=not whole and self._reader.refusal is None)
         if self._task is not None:
             return
         if self._waiting:
