@@ -92,6 +92,11 @@ class FairQueue(Generic[ItemT]):
         self._left(level, caller, priority)
         return True
 
+    def clear(self, caller: str) -> list[ItemT]:
+        """Take all items of a caller out."""
+        found = [(priority, item) for priority, level in self._levels.items() for item in level.callers.get(caller, ())]
+        return [item for priority, item in found if self.remove(item, caller, priority)]
+
     def take(self, ready: Callable[[str], bool], weight: Callable[[str], int]) -> ItemT | None:
         """Take the item that goes next; None if no caller that waits is ready.
 

@@ -25,7 +25,7 @@ from flatout.values import Reply, Result
 from .batch_input import Rows
 from .callers import Caller
 from .calls import Asking, Calls
-from .gate import QueueFull
+from .gate import KeyRemoved, QueueFull
 from .models import UnknownModel
 
 if TYPE_CHECKING:
@@ -148,6 +148,9 @@ class RowAsker:
                     return await engine.relay(call, journey)
             except QueueFull:
                 await asyncio.sleep(_FULL)
+            except KeyRemoved:
+                if self._caller.removed:  # else it has another one, and its batches go on
+                    raise
 
 
 def kept(reply: Reply[Any], body: bytes) -> Reply[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from msgspec import Struct
 
@@ -64,17 +64,18 @@ class Caller:
         unpriced: calls of unknown cost.
         changing: held while what its key allows is changed.
         purse: holds its calls to its budget; None without one. See `flatout.serve.loans`.
-        removed: whether its key was removed: then what waits is not sent.
+        removed: whether its key was removed, and it has no other: then nothing is sent for it.
+        removals: how often its key was removed. What waited then is not sent.
     """
 
     __slots__ = (
         *("_rate", "allowed", "calls", "changing", "cost", "failures", "hung_up", "inside", "name", "purse", "removed"),
-        "unpriced",
+        *("removals", "unpriced"),
     )
 
     def __init__(self, name: str, allowed: Allowed = _ANYTHING) -> None:
         self.name = name
-        self.calls = self.hung_up = self.inside = self.unpriced = 0
+        self.calls = self.hung_up = self.inside = self.removals = self.unpriced = 0
         self.cost = 0.0
         self.failures: dict[str, FailedCalls] = {}
         self.changing = asyncio.Lock()
@@ -163,9 +164,17 @@ class Callers:
             await self._allow(caller, allowed)
         return caller
 
-    def remove(self, names: Iterable[str]) -> None:
-        """The keys of these names were removed: send nothing more for them, and give their money back."""
+    def remove(self, names: Iterable[str], keyring: Container[str]) -> None:
+        """The keys of these names were removed: send nothing more for them, and give their money back.
+
+        Args:
+            names: the names.
+            keyring: those that have a key now, maybe another one.
+        """
         for caller in (self._known[name] for name in names if name in self._known):
+            caller.removals += 1
+            if caller.name in keyring:
+                continue
             caller.removed = True
             caller.allow(_ANYTHING)
             if caller.purse is not None:

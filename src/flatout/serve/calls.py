@@ -19,7 +19,7 @@ from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 
 from .callers import Caller
-from .gate import Gate, Place, QueueFull
+from .gate import Gate, KeyRemoved, Place, QueueFull
 from .models import Models, UnknownModel
 
 if TYPE_CHECKING:
@@ -144,9 +144,9 @@ class Calls:
         Raises:
             QueueFull: there is no room to wait.
             CallError: its turn did not come in time, or would cost more than is left.
-            ConfigError: its caller's key was removed meanwhile.
+            KeyRemoved: its caller's key was removed meanwhile.
         """
-        began = asyncio.get_running_loop().time()
+        began, removals = asyncio.get_running_loop().time(), caller.removals
         call = asking.call
         assert isinstance(call.model, str), "it was found"
         place = await self._gate.enter(
@@ -159,11 +159,12 @@ class Calls:
         try:
             if caller.purse is not None:
                 await self._load_prices(call.model)
-            _check_removed(caller)
+            _check_removed(caller, removals)
             if caller.purse is None:
                 yield journey
             else:
                 async with self._paid(asking, place, journey):
+                    _check_removed(caller, removals)  # it may have waited for long
                     yield journey
         finally:
             _left(place, caller, journey)
@@ -189,7 +190,6 @@ class Calls:
             place.steps_aside()
             await _in_time(money, asking.until)
         try:
-            _check_removed(place.caller)  # it may have waited for long
             yield
         finally:
             account = journey.account
@@ -217,14 +217,14 @@ class Calls:
         return asking.call.wire.error
 
 
-def _check_removed(caller: Caller) -> None:
+def _check_removed(caller: Caller, removals: int) -> None:
     """Refuse a call whose caller's key was removed while it waited.
 
     Raises:
-        ConfigError: it was.
+        KeyRemoved: it was.
     """
-    if caller.removed:
-        raise ConfigError(f"not sent: the key of {caller.name} was removed")
+    if caller.removed or caller.removals != removals:
+        raise KeyRemoved(caller.name)
 
 
 async def _in_time(money: Money, until: float) -> None:

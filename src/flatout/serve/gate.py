@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Iterable
 
-from flatout.errors import CallError, DeadlineExceeded
+from flatout.errors import CallError, ConfigError, DeadlineExceeded
 from flatout.policies.fairness import Ahead, FairQueue
 
 from .callers import Caller
@@ -36,6 +37,13 @@ class QueueFull(Exception):
     def __init__(self, why: str, retry_after: float) -> None:
         super().__init__(why)
         self.retry_after = retry_after
+
+
+class KeyRemoved(ConfigError):
+    """The key of a call's caller was removed while it waited."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"not sent: the key of {name} was removed")
 
 
 class Place:
@@ -166,6 +174,7 @@ class Gate:
         Raises:
             QueueFull: there is no room to wait.
             DeadlineExceeded: its turn did not come in time.
+            KeyRemoved: its caller's key was removed.
         """
         loop = asyncio.get_running_loop()
         line = self._lines.get(model)
@@ -200,7 +209,7 @@ class Gate:
         except asyncio.CancelledError:
             if line.queue.remove(waiter, waiter.caller.name, waiter.priority):
                 self._count(waiter, -1)
-            elif not admitted.cancelled():  # admitted and cancelled in one turn of the loop
+            elif not admitted.cancelled() and admitted.exception() is None:  # admitted and cancelled in one turn
                 admitted.result().leave()
             raise
 
@@ -230,6 +239,15 @@ class Gate:
             self.drain(line)
         elif not line.unsent and self._lines.get(line.model) is line:
             del self._lines[line.model]  # clients may name any number of models
+
+    def refuse(self, callers: Iterable[str]) -> None:
+        """Refuse what waits of callers whose keys were removed."""
+        for line in tuple(self._lines.values()):
+            for caller in callers:
+                for waiter in line.queue.clear(caller):
+                    self._count(waiter, -1)
+                    if not waiter.admitted.done():
+                        waiter.admitted.set_exception(KeyRemoved(caller))
 
     def drain_all(self) -> None:
         """Let in what may go now, of all models."""

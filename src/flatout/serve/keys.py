@@ -156,7 +156,8 @@ class Keyring:
         return next((key for key in self if key.name == name), None)
 
     def look(self) -> set[str]:
-        """Read the file, if it has changed. This may wait for the disk. Returns the names whose keys are gone since.
+        """Read the file, if it has changed. This may wait for the disk. Returns the names whose keys are gone since,
+        also if they have others now.
 
         Raises:
             ConfigError: it cannot be read.
@@ -168,7 +169,6 @@ class Keyring:
             stamp = None
         if stamp == self._stamp:
             return set()
-        before = {key.name for key in self}
-        self._by_digest = {key.digest: key for key in read(self._file)}
+        before, self._by_digest = self._by_digest, {key.digest: key for key in read(self._file)}
         self._stamp = stamp
-        return before - {key.name for key in self}
+        return {key.name for digest, key in before.items() if digest not in self._by_digest}

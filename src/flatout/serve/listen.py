@@ -147,8 +147,8 @@ class Gateway:
 
         async def look() -> None:
             if removed := await asyncio.to_thread(self.keyring.look):
-                self.callers.remove(removed)
-                self.gate.drain_all()
+                self.callers.remove(removed, {key.name for key in self.keyring})
+                self.gate.refuse(removed)
 
         tasks = [
             asyncio.create_task(repeated(look, keys.LOOK, "the file of keys is not followed")),

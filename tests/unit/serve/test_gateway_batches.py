@@ -253,6 +253,24 @@ def test_a_batch_whose_key_was_removed_leaves_what_it_has(tmp_path: Path, metada
     assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
 
 
+def test_a_batch_goes_on_when_its_key_is_replaced(tmp_path: Path):
+    """Rows that waited for their turn would fail, although they are their owner's."""
+    ring = tmp_path / "keys.json"
+    made = keys.add("team-a", Allowed(rpm=60), ring)
+
+    async def main(world: World) -> dict[str, Any]:
+        async with world.gateway.tended():
+            name = str((await begun(world, rows(30), x_api_key=made))["id"])
+            await asyncio.sleep(5.0)
+            keys.remove("team-a", ring)
+            again = keys.add("team-a", Allowed(rpm=60), ring)
+            await asyncio.sleep(2 * keys.LOOK)
+            return await over(world, name, x_api_key=again)
+
+    batch = World(ProviderSettings(latency=0.5), keys=ring).run(main)
+    assert batch["request_counts"] == {"total": 30, "completed": 30, "failed": 0}
+
+
 @pytest.mark.parametrize("state", ["cancelled", "expired"])
 @pytest.mark.parametrize("began", [True, False])
 def test_a_batch_that_waits_for_a_budget_can_end(

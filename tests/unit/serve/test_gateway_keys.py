@@ -584,3 +584,22 @@ def test_what_of_a_removed_key_waits_for_money_is_not_sent(file: Path):
     world = World(ProviderSettings(latency=3.0), keys=file)
     assert sorted(world.run(main)) == [200, *[400] * 19]
     assert world.provider.stats()["received"] == 1
+
+
+def test_what_a_replaced_key_has_waiting_is_not_sent(file: Path):
+    """Whoever removes a key that leaked makes another one at once, and all that waits for the old one would be paid."""
+    leaked = keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a"), rpm=60), file)
+
+    async def main(world: World) -> list[int]:
+        async with world.gateway.tended():
+            asked = [asyncio.ensure_future(chat(x_api_key=leaked)(world)) for _ in range(50)]
+            await asyncio.sleep(5.5)
+            keys.remove("team-a", file)
+            made = keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a"), rpm=60), file)
+            await asyncio.sleep(2 * keys.LOOK)
+            assert (await chat(x_api_key=made)(world)).status == 200
+            return [each.status for each in await asyncio.gather(*asked)]
+
+    got = World(keys=file).run(main)
+    assert 5 <= got.count(200) <= 8
+    assert got.count(400) == 50 - got.count(200)
