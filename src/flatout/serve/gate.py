@@ -177,13 +177,13 @@ class Gate:
             KeyRemoved: its caller's key was removed.
         """
         loop = asyncio.get_running_loop()
-        line = self._lines.get(model)
-        if line is None:
-            line = self._lines[model] = _Line(model, self._ahead)
+        line = self._lines.get(model) or _Line(model, self._ahead)
         now = loop.time()
         if not line.queue and line.has_room and caller.ready_at(now) <= now:
+            self._lines[model] = line
             return self._let_in(line, caller, now)
         self._check_room(caller, size)
+        self._lines[model] = line
         most = caller.allowed.priority
         priority = priority if most is None else min(priority, most)
         waiter = _Waiter(caller, priority, size, loop.create_future())
@@ -209,6 +209,7 @@ class Gate:
         except asyncio.CancelledError:
             if line.queue.remove(waiter, waiter.caller.name, waiter.priority):
                 self._count(waiter, -1)
+                self._forget(line)
             elif not admitted.cancelled() and admitted.exception() is None:  # admitted and cancelled in one turn
                 admitted.result().leave()
             raise
@@ -237,8 +238,8 @@ class Gate:
         line.unsent -= 1
         if line.queue:
             self.drain(line)
-        elif not line.unsent and self._lines.get(line.model) is line:
-            del self._lines[line.model]  # clients may name any number of models
+        else:
+            self._forget(line)
 
     def refuse(self, callers: Iterable[str]) -> None:
         """Refuse what waits of callers whose keys were removed."""
@@ -248,11 +249,17 @@ class Gate:
                     self._count(waiter, -1)
                     if not waiter.admitted.done():
                         waiter.admitted.set_exception(KeyRemoved(caller))
+            self._forget(line)
 
     def drain_all(self) -> None:
         """Let in what may go now, of all models."""
         for line in tuple(self._lines.values()):
             self.drain(line)
+
+    def _forget(self, line: _Line) -> None:
+        """Forget a line of which nothing is left: clients may name any number of models."""
+        if not line.queue and not line.unsent and self._lines.get(line.model) is line:
+            del self._lines[line.model]
 
     def _let_in(self, line: _Line, caller: Caller, now: float) -> Place:
         line.unsent += 1

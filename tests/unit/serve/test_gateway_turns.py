@@ -13,7 +13,7 @@ from flatout.layer import Request, Response
 from flatout.policies.fairness import PASSES
 from flatout.serve.callers import Allowed, Caller
 from flatout.serve.calls import priority_of
-from flatout.serve.gate import Gate, QueueFull
+from flatout.serve.gate import Gate, KeyRemoved, QueueFull
 from flatout.testing import ProviderModel, ProviderSettings, run_virtual
 
 from .gateways import CHAT, PATHS, Got, World
@@ -243,3 +243,26 @@ def test_headers_that_mean_nothing_are_refused(header: str):
 def test_priorities_are_few(text: str, value: float):
     """A client with a priority of its own for each call would slow down each turn of everybody."""
     assert priority_of(text) == value
+
+
+def test_a_model_is_forgotten_when_nobody_waits_for_it_any_more():
+    """Clients may name any number of models, and the gateway would look through all of them at each turn."""
+
+    async def main() -> None:
+        gate, caller = Gate(most_bytes=10), Caller("a", Allowed(rpm=1))
+        (await gate.enter(caller, "first")).leave()
+        for number in range(3):
+            waits = asyncio.ensure_future(gate.enter(caller, f"{number}"))
+            await asyncio.sleep(0)
+            waits.cancel()
+            await asyncio.wait([waits])
+        with pytest.raises(QueueFull):
+            await gate.enter(caller, "large", size=11)
+        refused = asyncio.ensure_future(gate.enter(caller, "last"))
+        await asyncio.sleep(0)
+        gate.refuse(["a"])
+        with pytest.raises(KeyRemoved):
+            await refused
+        assert not gate._lines
+
+    run_virtual(main())
