@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -142,11 +142,20 @@ class Batches:
         if batch.state == "cancelling":
             return
         batch.becomes("cancelling")
+        self._begin_again(batch)
+        await self._keep(batch)
+
+    def look_again(self, owners: Container[str]) -> None:
+        """The keys of these owners were removed: look again whether their batches may go on, as after a restart."""
+        for batch in self._known.values():
+            if batch.owner in owners and batch.state in ("validating", "in_progress"):
+                self._begin_again(batch)
+
+    def _begin_again(self, batch: Batch) -> None:
         before = self._tasks.get(batch.id)
         if before is not None:
             before.cancel()
         self._begin(batch, before)
-        await self._keep(batch)
 
     def _begin(self, batch: Batch, before: asyncio.Task[None] | None = None) -> None:
         """Work on a batch, when the work on it has ended that was under way before."""

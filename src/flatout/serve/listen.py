@@ -147,8 +147,10 @@ class Gateway:
 
         async def look() -> None:
             if removed := await asyncio.to_thread(self.keyring.look):
-                self.callers.remove(removed, {key.name for key in self.keyring})
+                names = {key.name for key in self.keyring}
+                self.callers.remove(removed, names)
                 self.gate.refuse(removed)
+                self.batches.look_again(removed - names)
 
         tasks = [
             asyncio.create_task(repeated(look, keys.LOOK, "the file of keys is not followed")),

@@ -253,6 +253,33 @@ def test_a_batch_whose_key_was_removed_leaves_what_it_has(tmp_path: Path, metada
     assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
 
 
+@pytest.mark.parametrize("metadata", [LIVE, None])
+def test_a_batch_ends_when_its_key_is_removed(tmp_path: Path, metadata: dict[str, str] | None):
+    """A batch of a key that leaked would be asked and paid for until its last row."""
+    ring = tmp_path / "keys.json"
+    made = keys.add("team-a", Allowed(), ring)
+    keys.add("team-b", Allowed(), ring)
+    settings = ProviderSettings(rpm=60, latency=0.5, batch=BatchSettings(time=1_000.0, time_p99=1_000.0))
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        async with world.gateway.tended():
+            name = str((await begun(world, rows(200), metadata=metadata, x_api_key=made))["id"])
+            await asyncio.sleep(5.0 if metadata else 600.0)
+            keys.remove("team-a", ring)
+            await asyncio.sleep(300.0)
+            again = keys.add("team-a", Allowed(), ring)  # else nobody may fetch the answers
+            await asyncio.sleep(2 * keys.LOOK)
+            batch = (await world.get(f"/v1/batches/{name}", x_api_key=again)).data
+            return batch, await lines(world, batch["output_file_id"], x_api_key=again)
+
+    world = World(settings, keys=ring)
+    batch, answers = world.run(main)
+    assert batch["status"] == "failed"
+    assert "no key of team-a" in batch["errors"]["data"][0]["message"]
+    assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+    assert world.provider.stats()["batches"]["open"] == 0
+
+
 def test_a_batch_goes_on_when_its_key_is_replaced(tmp_path: Path):
     """Rows that waited for their turn would fail, although they are their owner's."""
     ring = tmp_path / "keys.json"
