@@ -77,7 +77,10 @@ class _Second(NamedTuple):
 async def _sent(call: Call, lane: Lane, journey: Journey) -> Reply:
     """Send an attempt, with a journey that may be its own."""
     set_journey(journey)
-    return await lane.send(call)
+    try:
+        return await lane.send(call)
+    finally:
+        journey.attempt.in_flight = True  # until it is seen how it ended: else a deadline could lose an answer
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[Reply]], journey: Journey) -> Reply:
