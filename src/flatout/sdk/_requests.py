@@ -26,6 +26,10 @@ _HOP = frozenset({"host", "content-length", "connection", "accept-encoding", "tr
 """Headers that belong to the connection, which is ours."""
 
 
+NO_KEY = "flatout-sends-no-key"
+"""A key for a vendor's client of a server that needs none: without one it is not made. `headers_of` leaves it out."""
+
+
 class Read(NamedTuple):
     """A request that has been read.
 
@@ -100,8 +104,9 @@ class Requests:
 
 
 def headers_of(request: Any) -> Veiled:
-    """A request's own headers. The names are in lower case."""
-    return OneTime({name: value for name, value in _pairs(request.headers.raw) if name not in _HOP})
+    """A request's own headers, without a `NO_KEY`. The names are in lower case."""
+    pairs = _pairs(request.headers.raw)
+    return OneTime({name: value for name, value in pairs if name not in _HOP and not value.endswith(NO_KEY)})
 
 
 def timeout_of(request: Any) -> float | None:

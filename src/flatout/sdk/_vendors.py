@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from flatout.errors import ConfigError
 
 from ._http import of_package
+from ._requests import NO_KEY
 
 if TYPE_CHECKING:
     import anthropic as anthropic_sdk
@@ -36,7 +37,7 @@ def openai(client: Client, *, sync: bool = False, **options: Any) -> Any:
         options: options of the vendor's client, in place of ours.
 
     Raises:
-        ConfigError: there is no key, or the package is not installed.
+        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
     """
     vendor = _imported("openai", "openai")
     endpoint = _endpoint(client.engine, "openai", {"openai", "openai-responses"})
@@ -68,7 +69,7 @@ def anthropic(client: Client, *, sync: bool = False, **options: Any) -> Any:
         options: options of the vendor's client, in place of ours.
 
     Raises:
-        ConfigError: there is no key, or the package is not installed.
+        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
     """
     vendor = _imported("anthropic", "anthropic")
     endpoint = _endpoint(client.engine, "anthropic", {"anthropic"})
@@ -92,7 +93,7 @@ def genai(client: Client, *, sync: bool = False, **options: Any) -> genai_sdk.Cl
             the timeout and retries are ours.
 
     Raises:
-        ConfigError: there is no key, or the package is not installed.
+        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
     """
     vendor = _imported("google.genai", "google-genai")
     endpoint = _endpoint(client.engine, "gemini", {"gemini"})
@@ -135,7 +136,7 @@ def _endpoint(engine: Engine, usual: str, dialects: set[str]) -> Endpoint:
 
 
 def _key(endpoint: Endpoint) -> str:
-    return endpoint.api_key.reveal() if endpoint.api_key is not None else ""
+    return endpoint.api_key.reveal() if endpoint.api_key is not None else NO_KEY
 
 
 def _headers(endpoint: Endpoint, own: str) -> dict[str, str]:

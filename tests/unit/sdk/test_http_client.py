@@ -14,6 +14,7 @@ import pytest
 
 import flatout
 from flatout import BudgetExceeded, Client, ConfigError, DeadlineExceeded, Limits
+from flatout.sdk._requests import NO_KEY
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 CHAT = "https://api.openai.com/v1/chat/completions"
@@ -292,6 +293,25 @@ def test_what_is_no_call_passes_as_it_is(method: str, url: str, body: bytes):
     assert sent[0].headers["authorization"] == f"Bearer {KEY}"
     assert world.client.engine.stack.limiters.limits == {}
     assert all(isinstance(answer.status_code, int) for answer in answers)
+
+
+@pytest.mark.parametrize("header", [("authorization", f"Bearer {NO_KEY}"), ("x-api-key", NO_KEY)])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/v1/chat/completions", "http://127.0.0.1:9/v1/files"])
+def test_the_key_that_stands_for_none_is_not_sent(header: tuple[str, str], url: str):
+    """A server of the user's own that needs no key would get a wrong one, and may refuse it."""
+    world = World(base_url="http://127.0.0.1:9/v1", model="any")
+    sent: list[Any] = []
+    send, stream = world.transport.send, world.transport.stream
+    world.transport.send = lambda request: sent.append(request) or send(request)  # type: ignore[method-assign, func-returns-value]
+    world.transport.stream = lambda request: sent.append(request) or stream(request)  # type: ignore[method-assign, func-returns-value]
+
+    async def program(http: Any) -> Any:
+        return await http.post(url, headers=dict([header]), json=asks("Hello?"))
+
+    world.run(program)
+    assert len(sent) == 1
+    assert NO_KEY not in str(dict(sent[0].headers))
+    assert header[0] not in sent[0].headers
 
 
 def test_a_route_of_the_users_is_taken_by_its_name():

@@ -13,6 +13,7 @@ import pytest
 
 import flatout
 from flatout import Client, ConfigError
+from flatout.sdk._requests import NO_KEY
 
 
 class Made:
@@ -52,7 +53,7 @@ def test_an_sdk_gets_the_http_client_that_it_takes(monkeypatch: pytest.MonkeyPat
         ({"model": "groq/llama-3.3-70b-versatile"}, "https://api.groq.com/openai/v1", "key-of-groq"),
         ({"model": "anthropic/claude-sonnet-4-5"}, "https://api.openai.com/v1", "key-of-openai"),
         ({"base_url": "http://127.0.0.1:9/v1", "api_key": "own"}, "http://127.0.0.1:9/v1", "own"),
-        ({"base_url": "http://127.0.0.1:9/v1"}, "http://127.0.0.1:9/v1", ""),
+        ({"base_url": "http://127.0.0.1:9/v1"}, "http://127.0.0.1:9/v1", NO_KEY),
     ],
 )
 def test_openais_client_goes_where_flatouts_goes(
