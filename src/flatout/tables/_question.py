@@ -17,7 +17,6 @@ from flatout.runs.prompts.template import (
     check_varies,
     compiled,
     listed,
-    missing_column,
 )
 from flatout.values import CallLike
 
@@ -72,9 +71,7 @@ class Question:
         check_single(self.reads(columns), columns)
         for template in self._templates():
             if (missing := template.missing(columns)) is not None:
-                raise ConfigError(
-                    missing_column(template.option, missing, columns, "the table") + nearest(missing, columns)
-                )
+                raise ConfigError(template.about_missing(missing, columns, "the table") + nearest(missing, columns))
 
     def reads(self, columns: Collection[str]) -> list[str]:
         """Those of a table's columns that it may look at."""

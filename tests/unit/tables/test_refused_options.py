@@ -113,6 +113,22 @@ def test_a_column_that_is_taken_from_the_row_is_known_in_advance(prompt):
 
 
 @pytest.mark.parametrize(
+    ("prompt", "written"), [('{{ row["Mial"] }}', r'\{\{ row\["Mial"\] \}\}'), ("{{ row[7] }}", r"\{\{ row\[7\] \}\}")]
+)
+def test_a_message_shows_a_placeholder_as_it_was_written(prompt, written):
+    """A user would look for a placeholder that is nowhere in the prompt."""
+    with pytest.raises(ConfigError, match=f"prompt uses {written}, but the table has no column"):
+        answer(TABLE, prompt, **options(Lines()))
+
+
+@pytest.mark.parametrize("prompt", ["Say {{ row[1] }}", "Say {{ row['1'] }}"])
+def test_a_column_whose_name_is_a_number_may_be_written_as_one(prompt):
+    """Columns that pandas has numbered would be found in advance, and then fail row after row."""
+    table = pa.table({"0": ["a"], "1": ["one"]})
+    assert answer(table, prompt, **options(Lines())).column("answer").to_pylist() == ["about one"]
+
+
+@pytest.mark.parametrize(
     "prompt",
     [
         "{{ row['Mail text'] }}",

@@ -18,7 +18,7 @@ from flatout.text.redact import mask
 from flatout.values import Call
 from flatout.values.attachments import Image
 
-from .template import Nulls, Template, check_is_no_file, check_varies, compiled, listed, missing_column
+from .template import Nulls, Template, check_is_no_file, check_varies, compiled, listed
 
 
 class Parameters(Struct):
@@ -155,7 +155,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
         """
         for template in self._templates():
             if missing := template.missing(columns):
-                raise ConfigError(missing_column(template.option, missing, columns))
+                raise ConfigError(template.about_missing(missing, columns))
         if self.prompt is None and "prompt" not in columns and "messages" not in columns:
             raise ConfigError(_nothing_to_ask("the input", columns))
 
@@ -203,7 +203,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
             if template.puts_in_null(row.columns):
                 return self.call(row)
             if missing := template.missing(row.columns):
-                raise ConfigError(f"{row.at}: {missing_column(template.option, missing, row.columns, 'this row')}")
+                raise ConfigError(f"{row.at}: {template.about_missing(missing, row.columns, 'this row')}")
         return None
 
     def _templates(self) -> list[Template]:

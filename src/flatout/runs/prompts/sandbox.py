@@ -167,8 +167,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().call(context, obj, *args, **kwargs)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """Look up an item. Hashing a key reads through it."""
+        """Look up an item. Hashing a key reads through it. A number stands for a key that is its text: ``row[1]``."""
         METER.get().weigh(argument)
+        if type(argument) is int and isinstance(obj, dict) and argument not in obj:
+            argument = str(argument)  # as columns and JSON's fields are named
         return super().getitem(obj, argument)
 
     def concat(self, parts: Any) -> str:

@@ -100,7 +100,8 @@ class Template:
             if node.name in _GUARDS and isinstance(node.node, nodes.Name)
         }
         self._columns = frozenset(used - self._optional - {"row"})
-        self._of_row = _taken_from_row(tree) - self._optional if self._uses_row else frozenset()
+        taken = _taken_from_row(tree) if self._uses_row else {}
+        self._of_row = {name: key for name, key in taken.items() if name not in self._optional}
         functions = {node.name for node in tree.find_all(nodes.Name) if node.name in environment.globals}
         self.reads = None if self._uses_row else frozenset(named | functions)
         """All columns that it may look at; None if that may be any. One may have the name of a function of Jinja's."""
@@ -147,9 +148,7 @@ class Template:
             return template.environment.concat(template.root_render_func(context))
         except Exception as error:  # a template computes on data of any kind, so anything may be raised
             if missing := self.missing(row.columns):
-                raise ConfigError(
-                    f"{row.at}: {missing_column(self.option, missing, row.columns, 'this row')}"
-                ) from None
+                raise ConfigError(f"{row.at}: {self.about_missing(missing, row.columns, 'this row')}") from None
             if isinstance(error, NullValue):
                 raise ConfigError(f"{row.at}: {self._about_null(row.columns)}") from None
             why = "it calls itself too deeply" if isinstance(error, RecursionError) else str(error)
@@ -172,8 +171,16 @@ class Template:
         known = set(columns)
         absent = self._columns - known
         if not absent and "row" not in known:  # a column of that name would be meant
-            absent = self._of_row - known
+            absent = frozenset(self._of_row.keys() - known)
         return min(absent) if absent else None
+
+    def about_missing(self, name: str, columns: Iterable[str], where: str = "the input") -> str:
+        """The message that it uses a missing column, with the columns that exist."""
+        columns = list(columns)
+        meant = next((each for each in columns if not each.isidentifier() and name in re.split(r"\W+", each)), None)
+        hint = "" if meant is None else f"; write {_quoted(meant)} for {meant}"
+        used = f"{{{{ {name} }}}}" if name in self._columns else _quoted(self._of_row[name])
+        return f"{self.option} uses {used}, but {where} has no column {name}; it has: {listed(columns)}{hint}"
 
     def puts_in_null(self, columns: Mapping[str, Any]) -> bool:
         """Whether a column that it names is null."""
@@ -239,15 +246,6 @@ def check_is_no_file(template: Template) -> None:
         raise ConfigError(f"{template.option} {text}: is a file; for its text, write {template.option} @{text}")
 
 
-def missing_column(option: str, name: str, columns: Iterable[str], where: str = "the input") -> str:
-    """The message that a template uses a missing column, with the columns that exist."""
-    columns = list(columns)
-    meant = next((each for each in columns if not each.isidentifier() and name in re.split(r"\W+", each)), None)
-    hint = "" if meant is None else f"; write {_quoted(meant)} for {meant}"
-    used = f"{{{{ {name} }}}}" if name.isidentifier() else _quoted(name)
-    return f"{option} uses {used}, but {where} has no column {name}; it has: {listed(columns)}{hint}"
-
-
 def _several_words(text: str) -> str:
     """How to write the first placeholder with a name of several words; "" if there is none."""
     from jinja2 import TemplateSyntaxError
@@ -260,8 +258,8 @@ def _several_words(text: str) -> str:
     return ""
 
 
-def _quoted(column: str) -> str:
-    """The placeholder of a column whose name is not an identifier."""
+def _quoted(column: str | int) -> str:
+    """The placeholder that takes a column from ``row``, such as one whose name is not an identifier."""
     return f"{{{{ row[{json.dumps(column, ensure_ascii=False)}] }}}}"
 
 
@@ -271,25 +269,29 @@ def listed(columns: Iterable[str], most: int = 20) -> str:
     return (", ".join(names[:most]) or "none") + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
-def _taken_from_row(tree: Any) -> frozenset[str]:
-    """The columns that a template takes from ``row`` by their names, except where it provides for their absence."""
+def _taken_from_row(tree: Any) -> dict[str, str | int]:
+    """The columns that a template takes from ``row``, except where it provides for their absence, and its keys there.
+
+    A key may be a number, ``row[1]``; the column's name is a text all the same.
+    """
     from jinja2 import nodes
 
     if any(name.name == "row" and name.ctx != "load" for name in tree.find_all(nodes.Name)):
-        return frozenset()  # it calls something else ``row`` too
+        return {}  # it calls something else ``row`` too
     tested = (test.node for test in tree.find_all((nodes.Filter, nodes.Test)) if test.name in _GUARDS)
     sought = {test.expr.value for test in tree.find_all(nodes.Compare) if isinstance(test.expr, nodes.Const)}
     optional = {_of_row(node) for node in tested} | sought  # `"text" in row` is such a test
-    return frozenset(filter(None, map(_of_row, tree.find_all(nodes.Getitem)))) - optional
+    keys = set(map(_of_row, tree.find_all(nodes.Getitem))) - optional
+    return {str(key): key for key in keys if key is not None}
 
 
-def _of_row(node: Any) -> str | None:
-    """The column that an expression takes from ``row``; None if it is something else."""
+def _of_row(node: Any) -> str | int | None:
+    """The key by which an expression takes a column from ``row``; None if it is something else."""
     from jinja2 import nodes
 
     if not isinstance(node, nodes.Getitem) or not isinstance(node.node, nodes.Name) or node.node.name != "row":
         return None
-    return node.arg.value if isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str) else None
+    return node.arg.value if isinstance(node.arg, nodes.Const) and type(node.arg.value) in (str, int) else None
 
 
 def _piece(node: Any) -> tuple[str, str | None] | None:
