@@ -12,7 +12,7 @@ from .durable.map import durable_map
 from .durable.run import durable_calls
 from .edge.fan_out import check_function, fan_out, run_function
 from .edge.parameters import CALL, ForAll, check_names, check_store
-from .edge.variants import check_variants, expanded, in_order
+from .edge.variants import check_variants, expanded, in_order, names_no_model
 from .errors import ConfigError
 from .lanes.offers import Wanted
 from .one_call import OneCall
@@ -374,8 +374,11 @@ class ManyCalls(OneCall):
         check_variants(models, samples)
         if models is not None and "model" in options:
             raise ConfigError("give model or models, not both")
-        for name in models or ():
+        asked = models or ([options["model"]] if "model" in options else ())
+        for name in asked:
             self.check(Call("", model=name))
+        if not asked and self.model is None and names_no_model(calls):
+            self.check(Call(""))
         if options:
             calls = ForAll(options).put_into(calls)
         if models is not None or samples is not None:

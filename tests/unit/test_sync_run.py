@@ -51,6 +51,17 @@ def test_failures_stand_in_their_results_unless_strict(place):
         place(lambda: flatout.run(["a", "bad"], "m", transport=wire("bad"), strict=True, **SIM))
 
 
+@pytest.mark.parametrize("more", [{}, {"model": "any"}, {"samples": 2}])
+def test_calls_of_which_none_can_be_sent_are_refused(place, more):
+    """A script whose model is missing or misspelt would get its errors in two ways, one of them easy to overlook."""
+    for calls in (["a", {"prompt": "b"}], [Call("c")]):
+        with pytest.raises(ConfigError, match=r"no model: name one|names no provider"):
+            place(lambda calls=calls: flatout.run(calls, transport=wire(), config={}, **more))
+    assert flatout.run([], config={}) == []
+    mixed = place(lambda: flatout.run(["a", Call("b", model="vllm/m")], transport=wire(), config={}))
+    assert [result.ok for result in mixed] == [False, True]
+
+
 def test_wrong_options_are_told_before_anything_is_sent(place):
     """A typo would be found after the first call was paid."""
     used = wire()

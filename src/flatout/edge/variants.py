@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -55,6 +55,13 @@ def variant_of(call: Call, model: str | None, sample: int | None) -> Call:
     """A call to another model, as one of several samples. None leaves the call's own value."""
     seed = call.seed + sample if call.seed is not None and sample is not None else call.seed
     return replace(call, model=model or call.model, sample=call.sample if sample is None else sample, seed=seed)
+
+
+def names_no_model(calls: object) -> bool:
+    """Whether all calls of a list leave the model to the client. What is read only later may name some."""
+    if not isinstance(calls, Sequence) or not calls:
+        return False
+    return not any(call.get("model") if isinstance(call, Mapping) else getattr(call, "model", None) for call in calls)
 
 
 async def expanded(
