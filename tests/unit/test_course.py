@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from flatout import Client, Limits
 from flatout.durable.course import recorded
-from flatout.events import TargetPaused
+from flatout.events import Events, TargetPaused
+from flatout.layers.limit import TargetStatus
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
@@ -87,6 +90,29 @@ def test_stretches_get_longer() -> None:
     assert lengths[5] == 1
     assert lengths[-2] == 10
     assert len(lengths) < 900
+
+
+@pytest.mark.parametrize("phase", [Random(n).uniform(0.0, 60.0) for n in range(12)])
+def test_no_stretch_begins_twice_when_they_get_longer(phase: float) -> None:
+    """Two stretches with one beginning count as two workers': every longer run would show a peak that never was."""
+    kept = Kept()
+
+    class Busy:
+        events = Events()
+
+        def status(self) -> list[TargetStatus]:
+            return [TargetStatus(target="m", in_flight=4, waiting=0, holds="", use=None)]
+
+    async def main() -> None:
+        await asyncio.sleep(phase)
+        async with recorded(Busy(), kept):
+            await asyncio.sleep(11_000.0)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+    starts = [stretch.began_at for stretch in kept.stretches]
+    assert starts == sorted(set(starts))
+    assert {later - start for start, later in pairwise(starts[1:])} == {1.0, 10.0, 60.0}
 
 
 def test_a_pause_is_written_with_its_end_and_reason() -> None:

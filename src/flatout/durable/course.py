@@ -1,7 +1,8 @@
 """Records the course of a run while it goes: what each target does in each stretch of time, and what happens.
 
 A stretch is a second long at first. After ten minutes the stretches are ten seconds long, after three hours a minute,
-so that the course of a run of days takes a few megabytes.
+so that the course of a run of days takes a few megabytes. The length changes at a full minute: every length has a
+stretch that begins there, so none begins inside the one before it.
 """
 
 from __future__ import annotations
@@ -99,6 +100,7 @@ class Course:
         self._wall = wall_clock(loop)
         self._began = self._wall()
         self._since = self._began
+        self._length = LENGTHS[0][1]
         self._counts: dict[str, _Counts] = {}
         self._in_flight: dict[str, int] = {}
         self._held: dict[str, Mapping[str, float]] = {}
@@ -109,7 +111,7 @@ class Course:
     async def record(self) -> None:
         """Write each stretch when it is over, until cancelled."""
         while True:
-            length, now = self._length(), self._wall()
+            length, now = self._length, self._wall()
             await asyncio.sleep(_slot(now + length / 2, length) + length - now)
             self.flush()
 
@@ -120,9 +122,10 @@ class Course:
 
     def flush(self) -> None:
         """Write what every target has done since the last time."""
-        now, length = self._wall(), self._length()
-        began, seconds = _slot(self._since + EARLY * length, length), max(now - self._since, 1e-3)
+        now = self._wall()
+        began, seconds = self._slot_of(self._since), max(now - self._since, 1e-3)
         self._since = now
+        self._length = self._length_at(self._slot_of(now))
         states = self._client.status()
         asides = [self._aside(state) for state in states]
         calls = sum(state.in_flight + state.waiting for state in states) + sum(sum(each.values()) for each in asides)
@@ -133,8 +136,13 @@ class Course:
             if held or not stretch.idle:
                 self._file.note_stretch(replace(stretch, held={**stretch.held, **held}) if held else stretch)
 
-    def _length(self) -> float:
-        age = self._wall() - self._began
+    def _slot_of(self, at: float) -> float:
+        """When a stretch began, by the calendar, that began at an instant."""
+        return _slot(at + EARLY * self._length, self._length)
+
+    def _length_at(self, at: float) -> float:
+        """How long a stretch is that begins at an instant."""
+        age = _slot(at, LENGTHS[-1][1]) - self._began
         return next(length for until, length in LENGTHS if age < until)
 
     def _stretch(self, state: TargetStatus, began: float, seconds: float) -> Stretch:
