@@ -44,30 +44,41 @@ def sample_durably(
     return run_durably(begin, chosen, place, job=job, asker=asker, leaves="interrupted")
 
 
-def finished_in(place: StorePath) -> set[int]:
-    """The places of the calls that have a result in a run file, which need not exist.
+def finished_in(place: StorePath, job: Mapping[str, Any]) -> dict[int, bytes]:
+    """The fingerprints of the calls that have a result in a run file, by their places. The file need not exist.
 
     Raises:
+        RunMismatch: it belongs to another job.
         StoreError: it is no run file, or is damaged.
     """
     if not Path(place).exists():
-        return set()
+        return {}
     with RunReader.open(place) as reader:
-        return {each.index for each in reader.finished() if each.state != "unsent" and not makes_no_call(each)}
+        reader.check_job(job)
+        found = (each for each in reader.finished() if each.state != "unsent" and not makes_no_call(each))
+        return {each.index: each.fingerprint for each in found}
+
+
+def check_same_call(place: StorePath, index: int, call: Call, known: bytes) -> None:
+    """Compare a call with the fingerprint of the one that has a result in its place.
+
+    Raises:
+        RunMismatch: it is another call.
+        StoreError: as for `finished_in`.
+    """
+    if known != fingerprint(made := content(call)):
+        with RunReader.open(place) as reader:
+            raise mismatch(str(place), f"row {index + 1}", reader.item(index), made, None)
 
 
 def results_in(place: StorePath, chosen: Sequence[Chosen]) -> list[Result[Any]]:
     """The results of some calls in a run file.
 
     Raises:
-        RunMismatch: the file has another call in the place of one of them.
         StoreError: as for `finished_in`.
     """
     if not chosen:
         return []
     with RunReader.open(place) as reader:
         items = [(each, item) for each in chosen if (item := reader.item(each.index)) is not None]
-    for each, item in items:
-        if item.fingerprint != fingerprint(made := content(each.call)):
-            raise mismatch(str(place), f"row {each.index + 1}", item, made, None)
     return [result_of(item, each.call) for each, item in items]

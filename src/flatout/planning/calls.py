@@ -9,7 +9,7 @@ from typing import Any
 
 from flatout.durable.opening import StorePath
 from flatout.durable.run import Asker
-from flatout.durable.sample import Chosen, finished_in, results_in, sample_durably
+from flatout.durable.sample import Chosen, check_same_call, finished_in, results_in, sample_durably
 from flatout.edge.fan_out import fan_out
 from flatout.engine import Engine
 from flatout.errors import ConfigError
@@ -53,9 +53,9 @@ async def plan_calls(
         job: what makes two answers comparable, for the run file.
         dry_run: whether to ask nothing.
     """
-    finished = set() if store is None else await asyncio.to_thread(finished_in, store)
+    finished = {} if store is None else await asyncio.to_thread(finished_in, store, job)
     survey: Survey[Chosen] = Survey(engine, size.calls, each)
-    await survey.look(in_lots(_chosen(calls), finished.__contains__))
+    await survey.look(in_lots(_chosen(calls, finished, store), finished.__contains__))
     now = asyncio.get_running_loop().time
     if dry_run:
         dry = Outlook(engine, survey, size, None, later=False)
@@ -119,11 +119,14 @@ def _expected(engine: Engine, part: Part[Any]) -> float | None:
 
 
 async def _chosen(
-    calls: Iterable[CallLike] | AsyncIterable[CallLike],
+    calls: Iterable[CallLike] | AsyncIterable[CallLike], finished: Mapping[int, bytes], store: StorePath | None
 ) -> AsyncIterator[tuple[int, Call, Chosen]]:
+    """The calls, each compared with the one that has a result in its place."""
     index = 0
     async with reading(calls) as source:
         async for value in source:
             call = Call.of(value)
+            if store is not None and (known := finished.get(index)) is not None:
+                check_same_call(store, index, call, known)
             yield index, call, Chosen(index, call)
             index += 1

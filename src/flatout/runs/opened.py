@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from msgspec import ValidationError, convert, to_builtins
 
@@ -113,13 +114,20 @@ class Opened:
             raise
 
     def look(self) -> None:
-        """Find every error of options, key and input as `prepare` does, without touching the run file.
+        """Find every error as `prepare` does, without changing the run file.
 
         Raises:
             ConfigError: as for `prepare`.
+            StoreError: the run file cannot be read, or belongs to another job.
         """
-        source, _ = self._begin()
-        self.checked = check(source, self.recipe, limit=self.limit, accept=self._accept)
+        source, client = self._begin()
+        with ExitStack() as stack:
+            verification = None
+            if source.repeatable and not self.options.fresh and self.run_file.exists():
+                reader = stack.enter_context(RunReader.open(self.run_file))
+                reader.check_job(self._described(client))
+                verification = self._verification(reader)
+            self._check_rows(source, verification)
         self.progress.total = self.checked.rows
 
     def works(self) -> Iterator[Work]:
@@ -223,13 +231,9 @@ class Opened:
         options = self.options
         verification = None
         if source.repeatable and not options.fresh and self.run_file.exists():
-            store = self._open_store()
-            keeps = options.keep_prompts
-            verification = Verification(store, str(self.run_file), self.recipe, self.again, rows=keeps)
-        self.checked = check(source, self.recipe, limit=self.limit, accept=self._accept, verify=verification)
-        rows = self.checked.rows
+            verification = self._verification(self._open_store())
+        rows = self._check_rows(source, verification)
         if verification is not None:
-            verification.conclude(source.name, None if rows == self.limit else rows)
             self.outdated = verification.outdated
             self.nothing_left = verification.kept == rows and not verification.outdated
         else:
@@ -250,6 +254,23 @@ class Opened:
         if options.lane != "auto":  # else it is not chosen yet
             self._store.set_fact(LANE, options.lane)
         self._settle_budget(client, self._store)
+
+    def _verification(self, store: RunFile | RunReader) -> Verification:
+        """Compares the input with the run file."""
+        return Verification(store, str(self.run_file), self.recipe, self.again, rows=self.options.keep_prompts)
+
+    def _check_rows(self, source: Input, verification: Verification | None) -> int | None:
+        """Read the input once, checking each row; the number of rows, None if nobody knows it yet."""
+        self.checked = check(source, self.recipe, limit=self.limit, accept=self._accept, verify=verification)
+        rows = self.checked.rows
+        if verification is not None:
+            verification.conclude(source.name, None if rows == self.limit else rows)
+        return rows
+
+    def _described(self, client: Client) -> dict[str, Any]:
+        """What makes two answers of this job comparable, for the run file."""
+        models = self.recipe.variants.models or (self.recipe.model and [self.recipe.model])
+        return {**self.recipe.describe(), "server": client.servers(models)}
 
     @staticmethod
     def _settle_budget(client: Client, store: RunFile) -> None:
@@ -280,10 +301,9 @@ class Opened:
             else:
                 self.state_before = reader.info().state
         assert self._client is not None
-        server = self._client.servers(self.recipe.variants.models or (self.recipe.model and [self.recipe.model]))
         self._store = RunFile.open(
             self.run_file,
-            job={**self.recipe.describe(), "server": server},
+            job=self._described(self._client),
             command=options.to_continue(str(self.run_file)),
             fresh=options.fresh,
             keep_prompts=options.keep_prompts,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from flatout.values.route import Share
 
 from .course import CourseReader
 from .database import Place, RunNotBegun, check_version, explained, first_rows
+from .job import check_same_job
 from .ledger import LedgerReader
 from .lock import Holder, holder
 from .queries import queries
@@ -182,6 +183,14 @@ class RunReader:
             opened_at=opened_at,
             ended_at=ended_at,
         )
+
+    def check_job(self, job: Mapping[str, Any]) -> None:
+        """Refuse another job than the file's, as `RunFile.open` does.
+
+        Raises:
+            RunMismatch: the file belongs to another job.
+        """
+        check_same_job(self.name, self.info().job, job)
 
     def fact(self, name: str) -> Any:
         """The value that `RunFile.set_fact` stored under a name; None if there is none."""

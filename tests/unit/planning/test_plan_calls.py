@@ -84,12 +84,15 @@ def test_the_run_does_not_pay_for_the_sample_again(tmp_path: Path):
     assert model.stats()["received"] == 400
 
 
-def test_a_run_file_of_other_calls_is_refused(tmp_path: Path):
-    """Answers to other questions would be taken for the sample's."""
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "sample"])
+def test_a_run_file_of_other_calls_is_refused(tmp_path: Path, dry_run: bool):
+    """Answers to other questions would be taken for the sample's, or for a part of the job that is done."""
     store = tmp_path / "run.flatout"
     planned(store=store, provider=ProviderModel(AT_ONCE))
     with pytest.raises(RunMismatch, match="belongs to another job"):
-        planned([f"other {call}" for call in CALLS], store=store)
+        planned([f"other {call}" for call in CALLS], store=store, dry_run=dry_run)
+    with pytest.raises(RunMismatch, match="belongs to another job: server"):
+        planned(store=store, dry_run=dry_run, made={"base_url": "http://other/v1"})
 
 
 def test_a_dry_run_sends_nothing_and_says_what_it_assumes(tmp_path: Path):

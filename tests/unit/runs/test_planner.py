@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flatout import Client, ConfigError, Limits
+from flatout import Client, ConfigError, Limits, RunMismatch
 from flatout.planning.size import SampleSize
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.plan.forecast import Watch, fact_of
@@ -101,6 +101,24 @@ def test_a_plan_without_an_answer_leaves_no_run_file(tmp_path: Path) -> None:
     assert not job.run_file.exists()
     job.provider = ProviderModel(ProviderSettings(latency=0.5))
     assert job.plan(params={"temperature": 0}).spent
+
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "sample"])
+@pytest.mark.parametrize("what", ["server", "temperature", "column prompt"])
+def test_a_plan_refuses_the_run_file_of_another_job(tmp_path: Path, what: str, dry_run: bool) -> None:
+    """Answers to other questions would be counted as done, and the job would seem to cost less than it does."""
+    job = Job(tmp_path)
+    job.plan()
+    options: dict[str, Any] = {}
+    if what == "server":
+        job.made["base_url"] = "http://sim/v2"
+    elif what == "temperature":
+        options = {"params": {"temperature": 0}}
+    else:
+        job.source.write_text("".join(json.dumps({"prompt": f"other prompt {n}"}) + "\n" for n in range(100)))
+    with pytest.raises(RunMismatch, match=f"belongs to another job: .*{what}"):
+        job.plan(dry_run=dry_run, **options)
+    assert job.plan(dry_run=dry_run, fresh=True).finished == (0 if dry_run else 20)
 
 
 def test_a_plan_keeps_the_run_file_that_was_there(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from flatout.durable.run import Stored, mismatch
 from flatout.errors import RunMismatch
 from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.runs.stored import restored, stored
-from flatout.store import Finished, RunFile
+from flatout.store import Finished, RunFile, RunReader
 from flatout.values import Call
 
 from .rows import Row
@@ -40,7 +40,9 @@ class Verification:
         outdated: whether a row asks the same question as before, but its other columns changed.
     """
 
-    def __init__(self, store: RunFile, name: str, recipe: Recipe, again: Collection[str], *, rows: bool) -> None:
+    def __init__(
+        self, store: RunFile | RunReader, name: str, recipe: Recipe, again: Collection[str], *, rows: bool
+    ) -> None:
         self.kept = 0
         self.outdated = False
         self._store = store
@@ -96,7 +98,7 @@ class Revision:
         await asyncio.gather(*(self._store.revise(*each) for each in waiting))
 
 
-def compare(store: RunFile, name: str, row: Row, made: bytes, known: Finished) -> None:
+def compare(store: RunFile | RunReader, name: str, row: Row, made: bytes, known: Finished) -> None:
     """Compare a row's `content` with its fingerprint.
 
     Raises:
