@@ -144,6 +144,11 @@ class Callers:
     def __contains__(self, name: str) -> bool:
         return name in self._known
 
+    def was_removed(self, name: str) -> bool:
+        """Whether the key of a name was removed since it asked last."""
+        caller = self._known.get(name)
+        return caller is not None and caller.removed
+
     async def of(self, name: str, allowed: Allowed | None = None) -> Caller:
         """A caller by its name.
 

@@ -131,7 +131,7 @@ class Gateway:
         told = False
         while True:
             key = self.keyring.named(name)
-            if key is None and self.keyring:
+            if key is None and (self.keyring or self.callers.was_removed(name)):
                 raise ConfigError(f"there is no key of {name} any more")
             try:
                 return await self.callers.of(name, None if key is None else key.allowed)
