@@ -12,6 +12,8 @@ from flatout.text import figures
 from .terminal import Fact, clean, lay_out, say, show, show_json
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from flatout.values.accounts import Account, Lent
 
 HELP = "Look at the budgets that processes share (--budget 20/day:team), and mend one."
@@ -43,6 +45,8 @@ def ls(
     from flatout.values.place import redis_place
 
     found = list(accounts(None if place is None else redis_place(place, "budgets")))
+    if place is None:
+        found += _untouched(found)
     if as_json:
         show_json([_for_scripts(account) for account in found])
         return 0
@@ -69,6 +73,20 @@ def set_(
     account = mend(per, name or "default", spent)
     say(f"flatout: {_headline(account)}")
     return 0
+
+
+def _untouched(known: Iterable[Account]) -> Iterator[Account]:
+    """The budgets of the gateway's keys, on this machine, from which nobody has borrowed yet."""
+    from flatout.serve import keys
+    from flatout.values.accounts import Account, end_of
+    from flatout.values.place import is_place
+
+    names = {(account.per, account.scope) for account in known}
+    for budget in filter(None, (key.allowed.budget for key in keys.read(keys.place()))):
+        name = budget.per, budget.shared or ""
+        if name not in names and not is_place(name[1]):
+            names.add(name)  # several keys may share one
+            yield Account(*name, budget.usd, 0.0, (), end_of(budget.per, time.time()))
 
 
 def _headline(account: Account) -> str:

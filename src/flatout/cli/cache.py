@@ -109,7 +109,10 @@ def why(
         show(f"Row {number} was answered from a cache.")
         return 0
     question = _question(item, job, str(place))
-    with reader(_place(cache)) as kept:
+    asked_of = _place(cache)
+    if cache is None and not Path(asked_of).exists():
+        raise ConfigError(f"there is no cache {asked_of}: if the run had another one, add --cache FILE")
+    with reader(asked_of) as kept:
         began = item.finished_at - (item.seconds or 0.0)  # its own answer was kept after that
         before = (entry for entry in kept.entries() if entry.kept.at <= began)
         nearest = min(before, key=lambda entry: distance(_asked(entry), question), default=None)

@@ -60,6 +60,16 @@ def test_what_is_left_of_a_shared_budget_is_shown(capsys):
     assert "$0.5000 of $2 a day (team) left" in capsys.readouterr().out
 
 
+def test_a_keys_budget_is_shown_before_it_is_used(capsys):
+    """Users would read that there is none, right after they gave one."""
+    assert main(["serve", "key", "add", "team-c", "--budget", "0.5/day"]) == 0
+    (account,) = accounts(capsys)
+    assert (account["scope"], account["spent"], account["left"]) == ("key team-c", 0.0, 0.5)
+    assert main(["run", "in.jsonl", "-o", "out.jsonl", *TO, "--budget", "0.5/day:key team-c"]) == 0
+    (account,) = accounts(capsys)
+    assert account["spent"] > 0
+
+
 def test_status_knows_what_the_summary_knew(capsys, monkeypatch):
     """An attempt that broke off has an unknown cost. The answer that its row then got would be left out of the sum."""
     model = ProviderModel(ProviderSettings(latency=0.0, output_tokens=10, faults=Faults(reset=0.3)), 3)

@@ -168,6 +168,14 @@ def test_why_tells_a_stranger_what_is_different(provider, capsys, before, now, s
     assert said in " ".join(capsys.readouterr().out.split())
 
 
+def test_why_says_how_the_cache_of_the_run_is_named(provider, capsys):
+    """Users would read that there is no cache, though their run has one."""
+    run(["a"], "out.jsonl", "--cache", "a.cache")
+    assert main(["cache", "why", "out.jsonl", "1"]) == 2
+    assert "add --cache FILE" in capsys.readouterr().err
+    assert main(["cache", "why", "out.jsonl", "1", "--cache", "a.cache"]) == 0
+
+
 def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
     """Nobody could see what is kept, or get rid of it."""
     run(["a", "b"], "out.jsonl", "--cache", "a.cache", "--quiet")
