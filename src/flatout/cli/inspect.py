@@ -195,8 +195,18 @@ def describe(facts: Facts) -> list[Fact]:
         ago = max(0.0, time.time() - facts.last_finished_at)
         lines.append(("last row", f"{figures.duration(ago)} ago"))
     if facts.left != 0 and facts.writer is None and facts.command:
-        lines.append(("to collect" if facts.state == "detached" else "to continue", facts.command))
+        lines.append(_next(facts, facts.command))
     return lines
+
+
+def _next(facts: Facts, command: str) -> Fact:
+    """The command that goes on with a run, and what must change in it before."""
+    from flatout.look.left import how_to_continue
+
+    if facts.state == "detached":
+        return "to collect", command
+    changed = how_to_continue(facts)
+    return "to continue", f"{changed}: {command}" if changed else command
 
 
 def _gateway(served: Served) -> list[Fact]:

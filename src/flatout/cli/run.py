@@ -226,11 +226,12 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
 
 def _when(progress: Progress) -> str:
-    """What must change before a run can go on whose budget is used up: the same command would stop at once."""
+    """What must change before a run can go on whose budget is used up."""
+    from flatout.text import figures
+
     if progress.budget is None or "BudgetExceeded" not in progress.failures:
         return ""
-    turns = {"day": ", or when the day ends (UTC)", "month": ", or when the month ends (UTC)"}
-    return f", with a larger --budget{turns.get(progress.budget.per or '', '')}"
+    return f", {figures.larger_budget(progress.budget.per)}"
 
 
 def _pace(progress: Progress, outcome: RunEnd) -> str:

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from flatout.errors import BudgetExceeded
 from flatout.progress._pace import affordable, allowed
 from flatout.store.course import SHARED, Stretch
+from flatout.text import figures
 
 from .changes import changed_at, paused_since, stopped_by
 from .course import Course, rates
@@ -65,12 +66,22 @@ def left_of_budget(facts: Facts) -> float | None:
     return max(0.0, budget.usd - facts.cost)
 
 
+def holds_rows_back(facts: Facts) -> bool:
+    """Whether the budget has held rows back."""
+    return facts.budget is not None and any(each.error == BudgetExceeded.__name__ for each in facts.errors)
+
+
+def how_to_continue(facts: Facts) -> str:
+    """What must change before the same command goes on: ``with a larger --budget``; "" if nothing."""
+    return figures.larger_budget(facts.budget.per) if facts.budget is not None and holds_rows_back(facts) else ""
+
+
 def rows_of_budget(facts: Facts) -> int | None:
     """How many more rows the budget lasts for, at the mean cost of those before; None if for all, or if not known.
 
     Once it has held rows back, it lasts for none that may cost as much: the mean says nothing then.
     """
-    if any(each.error == BudgetExceeded.__name__ for each in facts.errors):
+    if holds_rows_back(facts):
         return None
     left, rows = left_of_budget(facts), facts.finished - facts.cached
     if left is None or not facts.cost or rows <= 0 or facts.unknown_costs or not facts.left:

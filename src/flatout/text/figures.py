@@ -95,6 +95,16 @@ def cost_in_words(known: float | None, unknown: int, what: str) -> str:
     return f"at least {dollars(known)}, and {counted(unknown, what)} of unknown cost"
 
 
+def larger_budget(per: str | None) -> str:
+    """What must change before a run can go on whose budget is used up: the same command would stop at once.
+
+    Args:
+        per: the period of a budget that processes share; None for one run's.
+    """
+    turns = {"day": ", or when the day ends (UTC)", "month": ", or when the month ends (UTC)"}
+    return f"with a larger --budget{turns.get(per or '', '')}"
+
+
 def overshoot(over: float, exposed: float) -> str:
     """By how much a budget may be exceeded: ``may be exceeded by $0.02; by $1.66 if …``.
 

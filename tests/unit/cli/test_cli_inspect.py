@@ -11,9 +11,11 @@ import pytest
 
 from flatout.cli import main
 from flatout.cli.terminal import lay_out
+from flatout.look.facts import facts_of
+from flatout.look.left import how_to_continue
 from flatout.runs.job import BUDGET
 from flatout.runs.output.claim import Claim
-from flatout.store import Item, RunFile
+from flatout.store import Item, RunFile, RunReader
 from flatout.values.budget import Standing
 
 COMMAND = "flatout run in.jsonl -o a.jsonl"
@@ -123,6 +125,20 @@ def test_status_of_an_interrupted_run_says_how_to_go_on(capsys: pytest.CaptureFi
     assert said.startswith("a.jsonl.flatout: interrupted\n")
     assert f"to continue {COMMAND}\n" in said
     assert "1 held back, to be sent when the run continues" in said
+
+
+HELD_BACK = {"state": "unsent", "answer": None, "cost": None, "error": "BudgetExceeded", "error_message": "used up"}
+USED_UP = {"budget": "$0.01 a day", "left": 0.0, "over": 0.0, "exposed": 0.0, "per": "day", "usd": 0.01}
+
+
+def test_status_of_a_run_that_its_budget_holds(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever runs the command again as it is told would be stopped by the same budget at once."""
+    with writing(item(0), item(1, **HELD_BACK), state="interrupted", fact=USED_UP):
+        pass
+    how = "with a larger --budget, or when the day ends (UTC)"
+    assert f"to continue {how}: {COMMAND}" in " ".join(told(capsys).split())
+    with RunReader.open("a.jsonl.flatout") as reader:
+        assert how_to_continue(facts_of(reader)) == how
 
 
 def test_status_of_a_killed_run(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from flatout.look.watch.plot import CHANGED, LIMIT, PAUSED, draw, what_binds
 from flatout.runs.job import CANCELLED
 from flatout.store import Item, RunFile, RunReader
 from flatout.store.course import Happening, Stretch
+from flatout.values.budget import Standing
 
 T = 1_800_000_000.0
 KEPT = Path(__file__).parents[1] / "store" / "run_files"
@@ -209,6 +210,9 @@ def test_the_first_lines_say_how_far_and_how_long() -> None:
     dead = glance(Facts(state="broken off", command="flatout run x", finished=1, left=9, last_finished_at=T))
     assert "broken off: its process has gone; last row 1 min 00 s ago" in words.headline("a", dead, 80).plain
     assert "To continue: flatout run x" in words.why(dead).plain
+    budget, errors = Standing("$1", 0.0, 0.0, 0.0), [FailedClass("BudgetExceeded", 9, 2, "", "")]
+    held = glance(Facts(state="interrupted", command="flatout run x", left=9, budget=budget, errors=errors))
+    assert "To continue, with a larger --budget: flatout run x" in words.why(held).plain
 
 
 def test_what_is_unknown_is_not_shown_as_zero() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from flatout.look import gateway
 from flatout.look.course import Course
 from flatout.look.facts import Facts, FailedClass, PerhapsPaid
+from flatout.look.left import how_to_continue
 from flatout.look.why import sentences as why_slow
 from flatout.progress._counters import SKIPPED
 from flatout.progress._line import in_class
@@ -54,7 +55,8 @@ def _standing(facts: Facts) -> str:
         return f"The run has left its batches at their providers{rest}. The same command collects them."
     if facts.state in ("interrupted", "cancelled"):
         what = "was interrupted" if facts.state == "interrupted" else "had its batches cancelled"
-        return f"The run {what}{rest}. The same command continues it."
+        changed = how_to_continue(facts)
+        return f"The run {what}{rest}. The same command continues it{changed and f', {changed}'}."
     return ""
 
 

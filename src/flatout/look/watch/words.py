@@ -12,7 +12,7 @@ from flatout.look.batches import standing
 from flatout.look.changes import changes
 from flatout.look.course import latency
 from flatout.look.facts import Facts, FailedClass
-from flatout.look.left import left_of_budget, rows_of_budget
+from flatout.look.left import how_to_continue, left_of_budget, rows_of_budget
 from flatout.progress._line import in_class
 from flatout.store.browse import Short
 from flatout.store.course import Stretch
@@ -88,7 +88,8 @@ def why(glance: Glance) -> Text:
         text.append("An earlier flatout wrote this file: how the run went over time is not in it.\n", style="yellow")
     facts = glance.facts
     if facts.state in ("broken off", *_LEFT) and facts.command and facts.left != 0:
-        what = "To collect" if facts.state == "detached" else "To continue"
+        changed = how_to_continue(facts)
+        what = "To collect" if facts.state == "detached" else f"To continue{changed and f', {changed}'}"
         text.append(f"{what}: {line(facts.command)}\n", style="bold")
     found = [line(each, 400) for each in glance.why]
     if found:
