@@ -8,7 +8,7 @@ stretch that begins there, so none begins inside the one before it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ from flatout.events import (
     TargetResumed,
 )
 from flatout.layers.limit import TargetStatus
-from flatout.store.course import SHARED, TRIED, Happening, Kind, Stretch
+from flatout.store.course import SHARED, TOLD, TRIED, Happening, Kind, Stretch
 from flatout.tasks.loop import wall_clock
 from flatout.values.quantiles import quantile
 
@@ -162,7 +162,7 @@ class Course:
             in_flight=state.in_flight,
             waiting=state.waiting,
             held=self._held_since(state),
-            allows={**state.allows, **({TRIED: 1.0} if state.tried else {}), **({SHARED: 1.0} if state.shared else {})},
+            allows={**state.allows, **dict.fromkeys(_marks(state), 1.0)},
             pace=state.pace,
             input_tokens=counts.input_tokens,
             output_tokens=counts.output_tokens,
@@ -285,6 +285,15 @@ async def recorded(client: Recorded, file: CourseFile, flow: Flow | None = None)
         with suppress(asyncio.CancelledError):
             await recording
         course.close()
+
+
+def _marks(state: TargetStatus) -> Iterator[str]:
+    """What stands among a target's limits beside them."""
+    if state.tried:
+        yield TRIED
+    if state.shared:
+        yield SHARED
+    yield from (TOLD + name for name in state.told)
 
 
 def _slot(at: float, length: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, Self
 
 from msgspec import Struct
@@ -54,6 +54,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
             ``concurrency``. A limit that is not known is left out.
         shared: whether other programs use these limits together with this run.
         tried: whether the most in flight at once is found by trying, below what the user gave, or without that.
+        told: the names of the limits in force that the provider named, below what the user gave, or without that.
         held: seconds for which the queue was held, by cause, up to ``holds_since``.
         holds_since: since when it is held by ``holds``, on the event loop's clock.
         aside: how many calls wait in front of the queue, by cause.
@@ -70,6 +71,7 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     allows: Mapping[str, float] = {}
     shared: bool = False
     tried: bool = False
+    told: Collection[str] = ()
     held: Mapping[str, float] = {}
     holds_since: float = 0.0
     aside: Mapping[str, int] = {}
@@ -174,6 +176,7 @@ class Limit:
             allows=pacer.allows() if pacer is not None else {},
             shared=pacer is not None and pacer.limits.with_others,
             tried=pacer is not None and pacer.tries_concurrency,
+            told=tuple(pacer.found()) if pacer is not None else (),
             held=held,
             holds_since=since,
             aside={each.cause: each.waiting for each in self.asides if each.waiting},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from flatout.providers.registry import BUILT_IN
-from flatout.store.course import CAUSES, SHARED, Stretch
+from flatout.store.course import CAUSES, SHARED, TOLD, Stretch
 from flatout.text import figures
 
 from .crowd import concurrency
@@ -66,7 +66,7 @@ def _per_time(cause: str, when: When, view: View) -> tuple[str, float | None]:
     most = f"most of it at {limit:,.0f} a {period}, of which " if others else ""
     of = "" if others else f" of {limit:,.0f} a {period}"
     uses = f"{most}{figures.percent(used, 1)}{of} {view.said('are', 'were')} used{When(since=when.since)}"
-    return f"{binds}: {uses}. {_help(name, used, view)}", used
+    return f"{binds}: {uses}. {_help(name, used, under)}", used
 
 
 def _while_bound(cause: str, view: View, since: float | None) -> View:
@@ -122,9 +122,14 @@ def _help(name: str, used: float, view: View) -> str:
         return f"Others share this limit: the rest {view.said('is', 'was')} theirs{kept}."
     if used < ENOUGH and NAMES[name][0] == "tokens":
         return "The rest is kept free for answers as long as they may be; a lower max_tokens lets more calls go."
+    if name == "rpm" and used < ENOUGH * min(1.0, view.rates.held.get("requests", 0.0)):
+        late = f"{view.said('is', 'was')} late (its event loop {view.said('is', 'was')} blocked, or the machine busy)"
+        return f"The program itself {late}, or others {view.said('use', 'used')} this limit."
     would = view.said("would be", "would have been")
     provider = BUILT_IN.get(view.target.partition("/")[0])
     if provider is None or provider.self_hosted:
+        if TOLD + name in view.stretches[-1].allows:
+            return f"The server {view.said('names', 'named')} this limit; a higher --{name} does not raise it."
         return f"{_within(used, f'a higher --{name} {would}', view)}, if the server bears it."
     batches = " or the batch lane" if provider.batch and view.lane in (None, "live") else ""
     return f"{_within(used, f'a second key{batches} {would}', view)}."

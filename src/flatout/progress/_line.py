@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _SEPARATOR = " · "
 _BAR = 24
 _LONG = 5.0  # seconds on the wire after which an attempt is named
+_PER_MINUTE = {"requests": "rpm", "tokens": "tpm"}  # the limit behind a cause, by its name in `flatout.Limits`
 
 
 class Ways(NamedTuple):
@@ -226,7 +227,21 @@ def _held(progress: Progress, ways: Ways) -> str:
     if progress.holds in progress.searched:
         return f"{_found(progress) or SEARCHED[progress.holds]} ({ways.skips} skips this)"
     name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
+    if progress.holds in _PER_MINUTE:
+        limit = _in_force(_PER_MINUTE[progress.holds], progress)
+        return name if limit is None else f"{name} (limit {figures.count(round(limit))})"
     return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
+
+
+def _in_force(name: str, progress: Progress) -> float | None:
+    """A limit of all targets together; None if one of them has none that is known.
+
+    How much of it is used stands beside it, as the rate. A share would mislead: after a burst, none of it is used for
+    most of a minute, and a program that is late uses less than the pacer lets go.
+    """
+    found = [each.limits.get(name) for each in progress.targets.values()]
+    known = [each for each in found if each is not None]
+    return sum(known) if known and len(known) == len(found) else None
 
 
 def _found(progress: Progress) -> str:

@@ -25,6 +25,10 @@ CAUSES: Mapping[str, str] = {**WAITS, "input": "more input", "function": "the pr
 TRIED = "tried"
 """Stands among the limits of a stretch if its concurrency was found by trying, and not given."""
 
+TOLD = "told "
+"""Begins a name that stands among the limits of a stretch if the user did not give that limit: ``told rpm``. The
+provider named it, and no larger one that the user gives raises it."""
+
 SHARED = "shared"
 """Stands among the limits of a stretch if other programs use them together with the run."""
 
@@ -56,8 +60,8 @@ class Stretch(Struct, frozen=True, kw_only=True):
         held: the seconds for which the queue was held, by cause; see `CAUSES`. The other seconds are divided among the
             calls that wait elsewhere, such as for the prompt cache, and those on the wire, which are left out.
         allows: the limits in force at its end, by their names in `flatout.Limits`, per minute; ``concurrency`` as it
-            is, and `TRIED` beside it if it was found by trying. `SHARED` if others use them, too. A limit that is not
-            known is left out.
+            is, and `TRIED` beside it if it was found by trying. `TOLD` and its name beside one that the provider named.
+            `SHARED` if others use them, too. A limit that is not known is left out.
         pace: requests per second, while the limit is searched; None if there is no search.
         input_tokens, output_tokens: of the calls that ended.
         cost: US dollars of those calls, as far as they are known.

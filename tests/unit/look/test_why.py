@@ -181,8 +181,15 @@ def test_a_limit_that_was_not_used_to_the_full_is_not_called_the_fastest() -> No
     """A run on a busy computer would be said to have used its limit to the full, beside a figure that denies it."""
     (found,) = findings(Course.of([sixty(held={"requests": 9.0}, allows={"rpm": 600.0})]), OVER, 20.0)
     assert found.text.endswith(
-        "60 % of 600 a minute were used. A higher --rpm would have been faster, if the server bears it."
+        "60 % of 600 a minute were used. The program itself was late (its event loop was blocked, or the machine "
+        "busy), or others used this limit."
     )
+
+
+def test_a_limit_that_bound_for_a_part_of_the_time_may_have_been_too_low() -> None:
+    """A user would look for what blocks the program, where only a short limit and an empty input took turns."""
+    (found,) = findings(Course.of([sixty(held={"requests": 6.0}, allows={"rpm": 600.0})]), OVER, 20.0)
+    assert found.text.endswith("A higher --rpm would have been faster, if the server bears it.")
 
 
 def test_of_a_limit_that_others_use_too_the_rest_is_theirs() -> None:
@@ -219,6 +226,14 @@ def test_a_server_of_ones_own_may_bear_more_than_its_limit() -> None:
     found = seen({"rpm": 600, **FAST}, model="m", limits=Limits(rpm=600, burst=1.0))
     assert causes(found) == ["requests"]
     assert found[0].text.endswith("a higher --rpm would be, if the server bears it.")
+
+
+def test_a_limit_that_the_server_names_is_not_raised_by_a_higher_one() -> None:
+    """A user would give a higher --rpm, and nothing would change."""
+    for given in (Limits(), Limits(rpm=60_000)):
+        found = seen({"rpm": 600, **FAST, "headers": "openai"}, model="m", limits=given, at=None, calls=1_500)
+        assert first(found).cause == "requests"
+        assert found[0].text.endswith("The server named this limit; a higher --rpm does not raise it.")
 
 
 def test_concurrency_binds() -> None:
