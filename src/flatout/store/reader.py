@@ -190,7 +190,10 @@ class RunReader:
         Raises:
             RunMismatch: the file belongs to another job.
         """
-        check_same_job(self.name, self.info().job, job)
+        check_same_job(self.name, self.info().job, job, self._holds_nothing)
+
+    def _holds_nothing(self) -> bool:
+        return self._version >= _COURSE and bool(self._one(queries("run")["holds_nothing"])[0])
 
     def fact(self, name: str) -> Any:
         """The value that `RunFile.set_fact` stored under a name; None if there is none."""

@@ -41,9 +41,10 @@ def take_up(place: Place, job: dict[str, Any], command: str | None, keep_prompts
             connection.execute(_SQL["create"], (msgspec.json.encode(job), command, keep_prompts, now, now))
             database.sync_folder(place)
         else:
-            check_same_job(place.name, was := msgspec.json.decode(row[0]), job)
-            if later := {key: job[key] for key in LATER - was.keys() if key in job}:
-                connection.execute(_SQL["describe"], (msgspec.json.encode({**was, **later}),))
+            was = msgspec.json.decode(row[0])
+            check_same_job(place.name, was, job, lambda: bool(connection.execute(_SQL["holds_nothing"]).fetchone()[0]))
+            if (described := {**was, **{key: job[key] for key in LATER & job.keys()}}) != was:
+                connection.execute(_SQL["describe"], (msgspec.json.encode(described),))
         database.prepare_to_write(connection, place)
         with database.transaction(connection):
             connection.execute(_SQL["take_up"], (now, keep_prompts))

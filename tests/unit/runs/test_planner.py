@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,30 @@ def test_a_plan_refuses_the_run_file_of_another_job(tmp_path: Path, what: str, d
     with pytest.raises(RunMismatch, match=f"belongs to another job: .*{what}"):
         job.plan(dry_run=dry_run, **options)
     assert job.plan(dry_run=dry_run, fresh=True).finished == (0 if dry_run else 20)
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["nothing sent", "perhaps paid"])
+def test_a_wrong_address_can_be_mended_while_nothing_was_answered(tmp_path: Path, lost: bool) -> None:
+    """Whoever mistyped the port at the first try would be told that the right one belongs to another job."""
+    job = Job(tmp_path)
+    job.made["base_url"] = "http://sim:1/v1"
+    runner = job.runner()
+    runner.prepare()
+    if lost:
+        asyncio.run(runner.job.store.note_attempt(0, 1, "sim:1/m", 1.0, None))
+    runner.job.store.mark("interrupted")
+    runner.job.store.close_now()
+    job.made["base_url"] = "http://sim/v1"
+    if lost:
+        for dry_run in (True, False):
+            with pytest.raises(RunMismatch, match="belongs to another job: server"):
+                job.plan(dry_run=dry_run)
+    else:
+        assert job.plan(dry_run=True).finished == 0
+        assert job.run().unfinished == 0
+        job.made["base_url"] = "http://sim:1/v1"
+        with pytest.raises(RunMismatch, match="belongs to another job: server"):
+            job.run()
 
 
 def test_a_plan_keeps_the_run_file_that_was_there(tmp_path: Path) -> None:

@@ -5,8 +5,17 @@ SELECT job, command, state, total, keep_prompts, created_at, opened_at, ended_at
 INSERT INTO run (id, job, command, keep_prompts, created_at, opened_at, state)
 VALUES (1, CAST(? AS TEXT), ?, ?, ?, ?, 'running');
 
--- describe: Replace the job's description by one with a later version's keys.
+-- describe: Replace the job's description by one with the keys that may change.
 UPDATE run SET job = CAST(? AS TEXT);
+
+-- holds_nothing: Check that no row was answered, and that no call was paid for or may have been.
+SELECT spent = 0
+  AND NOT EXISTS (SELECT 1 FROM items WHERE state = 'answered' OR answer IS NOT NULL OR output IS NOT NULL)
+  AND NOT EXISTS (SELECT 1 FROM items WHERE attempts > 0 AND cost IS NOT 0)
+  AND NOT EXISTS (SELECT 1 FROM attempts WHERE outcome IS NULL OR outcome = 'lost')
+  AND NOT EXISTS (SELECT 1 FROM journal)
+  AND NOT EXISTS (SELECT 1 FROM batches)
+FROM run;
 
 -- take_up: Record that a process continues the run. The last process may have paid for what it had in flight.
 UPDATE run SET
