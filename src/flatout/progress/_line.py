@@ -48,7 +48,8 @@ def how_far(progress: Progress) -> str:
 def how_fast(progress: Progress, speed: Speed) -> list[str]:
     """The rate, and the time left. If only calls in flight are left, the longest of them instead."""
     left = 0 if progress.total is None else progress.total - progress.finished
-    facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet else []
+    is_over = progress.total is not None and left <= 0  # then nobody waits for an answer
+    facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet and not is_over else []
     if speed.rate and not speed.quiet:
         facts.append(figures.rate(speed.rate, progress.counts))
     if progress.stopping:

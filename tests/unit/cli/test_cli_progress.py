@@ -312,6 +312,8 @@ def test_the_last_calls_are_named_and_no_time_is_guessed() -> None:
     assert first.endswith("100 calls/s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
     first, _ = compose(busy(**tail), Speed(100.0, quiet=45.0), "", 200, WAYS)
     assert first.endswith("(99 %) · no answer for 45 s · row 97 waits 1 min 02 s (timeout in 3 min 58 s)")
+    first, _ = compose(Progress(total=50, answered=50), Speed(None, quiet=45.0), "reckons the plan", 200, WAYS)
+    assert first.endswith("50/50 (100 %)")
     tail["longest"] = Longest(row=97, seconds=0.5, left=299.5)
     assert compose(busy(**tail), Speed(100.0), "", 200, WAYS)[0].endswith("(99 %) · 100 calls/s")
 

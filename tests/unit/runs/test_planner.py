@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flatout import Client, ConfigError, Limits, RunMismatch
+from flatout.planning.outlook import Outlook
 from flatout.planning.size import SampleSize
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.plan.forecast import Watch, fact_of
@@ -120,6 +122,34 @@ def test_a_plan_refuses_the_run_file_of_another_job(tmp_path: Path, what: str, d
     with pytest.raises(RunMismatch, match=f"belongs to another job: .*{what}"):
         job.plan(dry_run=dry_run, **options)
     assert job.plan(dry_run=dry_run, fresh=True).finished == (0 if dry_run else 20)
+
+
+@pytest.mark.parametrize("dry_run", [True, False], ids=["dry run", "sample"])
+def test_a_plan_that_reckons_says_so_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dry_run: bool
+) -> None:
+    """Of a long input, a terminal would say for minutes that calls do not answer, and no signal would end that."""
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def slow(*_: object) -> None:
+        begun.set()
+        goes_on.wait(30.0)
+
+    monkeypatch.setattr(Outlook, "plan", slow)
+    planner = Planner(Job(tmp_path).runner(), SampleSize.of(5), 1.0, dry_run=dry_run)
+    planner.prepare()
+
+    async def main() -> Plan | None:
+        planning = asyncio.ensure_future(planner.run())
+        await asyncio.to_thread(begun.wait, 30.0)
+        assert planner.reckons
+        planner.stop()
+        return await planning
+
+    with asyncio.Runner() as runner:
+        assert runner.run(main()) is None
+    assert not goes_on.is_set()
+    goes_on.set()
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["nothing sent", "perhaps paid"])

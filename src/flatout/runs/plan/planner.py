@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,7 @@ from flatout.progress._counters import Progress
 from flatout.runs.job import FORECAST
 from flatout.runs.runner import Runner
 from flatout.runs.work import Work
+from flatout.tasks.daemon import DaemonThreads
 from flatout.values import Result
 from flatout.values.plan import Plan
 
@@ -55,6 +57,12 @@ class Planner:
         self._stopped = False
         self._allowance: Allowance | None = None
         self._is_over = False
+        self._reckoning: asyncio.Future[Plan] | None = None
+
+    @property
+    def reckons(self) -> bool:
+        """Whether the sample is over, and the plan is being made of it: of many rows that takes minutes."""
+        return self._reckoning is not None and not self._reckoning.done()
 
     def prepare(self) -> None:
         """Find every error before the first call; see `Runner.prepare`.
@@ -81,6 +89,8 @@ class Planner:
         """Stop: see `Runner.stop`."""
         self._stopped = True
         self._runner.stop()
+        if self._reckoning is not None:
+            self._reckoning.cancel()
 
     async def run(self) -> Plan | None:
         """Ask the sample, and make the plan; None if it was stopped.
@@ -101,7 +111,8 @@ class Planner:
             taken = await self._lane(survey)
             await client.close()
             dry = Outlook(engine, survey, size, None, later=True, times=self._times(survey))
-            return in_lane(await asyncio.to_thread(dry.plan, loop.time(), survey.finished), *taken)
+            reckoned = await self._reckon(partial(dry.plan, loop.time(), survey.finished))
+            return reckoned and in_lane(reckoned, *taken)
         try:
             async with self._runner.open_for_sample(), client:
                 if not await self._look(survey):
@@ -116,13 +127,22 @@ class Planner:
                 self._is_over = True
                 finished = survey.finished + len(allowance.new)
                 outlook = Outlook(engine, survey, size, allowance, later=True, times=self._times(survey))
-                plan = in_lane(await asyncio.to_thread(outlook.plan, loop.time(), finished), *taken)
+                reckoned = await self._reckon(partial(outlook.plan, loop.time(), finished))
+                if reckoned is None:
+                    return None
+                plan = in_lane(reckoned, *taken)
                 if self._rows is None:  # else the run of these rows would be compared with a larger one
                     self._job.store.set_fact(FORECAST, fact_of(plan, outlook.per_call))
                 return plan
         finally:
             if not self._holds_something:  # a file would only stand in the way of another job with the same output
                 await asyncio.to_thread(self._job.discard_new)
+
+    async def _reckon(self, plan: Callable[[], Plan]) -> Plan | None:
+        """Make the plan; None if it was stopped. Its thread keeps no program alive: nothing can end it."""
+        reckoning = self._reckoning = asyncio.get_running_loop().run_in_executor(DaemonThreads(), plan)
+        await asyncio.wait([reckoning])
+        return None if reckoning.cancelled() else reckoning.result()
 
     def _times(self, survey: Survey[Work]) -> float:
         """How many times as many calls the job will have as the input has."""
