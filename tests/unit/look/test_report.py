@@ -30,7 +30,7 @@ from flatout.look.report.timeline import timeline
 from flatout.look.report.variants import Agreement, names_of
 from flatout.look.report.words import attention, headline
 from flatout.store import RunReader
-from flatout.store.course import Happening, Stretch
+from flatout.store.course import Happening, Kind, Stretch
 from tests.support.report_runs import BEGAN, FAILED, TARGET, course, happened, row, rows, written
 
 COUNT = 400
@@ -241,6 +241,14 @@ def test_hours_between_two_processes_are_left_out() -> None:
     assert (clock.step, clock.slots) == (1.0, 200)
     day = Clock([(0.0, 86_400.0)])
     assert (day.step, day.slots) == (300.0, 288)
+
+
+def test_the_pause_between_two_commands_is_no_time_of_the_run() -> None:
+    """A run of 23 s would be told to have taken as long as its user needed to give the command again."""
+    clock = Clock([(100.0, 120.0), (150.0, 153.0), (90_000.0, 90_010.0)])
+    kinds: dict[float, Kind] = {100.0: "begin", 120.0: "end", 150.0: "begin", 153.0: "end", 90_000.0: "begin"}
+    happenings = [Happening(at=at, kind=kind) for at, kind in kinds.items()]
+    assert (clock.length, clock.at_work(happenings)) == (63.0, 33.0)
 
 
 def test_longer_stretches_are_spread_over_their_time(tmp_path: Path) -> None:

@@ -83,12 +83,13 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         now: Unix time.
     """
     clock, tally, variants = clock_of(info, facts, course), sums.tally, sums.agreement.names
+    seconds = clock.at_work(course.happenings)
     course_plots = timeline(course, clock)
     needs = words.attention(facts, tally, sums.damaged)
     return Run(
         name=name,
         state=facts.state,
-        headline=words.headline(facts, clock.length),
+        headline=words.headline(facts, seconds),
         sentences=(
             *words.sentences(facts, course, tally, now),
             *(() if needs or facts.gateway is not None else ("No row needs attention.",)),
@@ -102,7 +103,7 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
             *pictures.groups(tally.groups, "By model and sample" if variants else "By model"),
             *sums.agreement.tables(),
         ),
-        figures=_figures(facts, clock, tally),
+        figures=_figures(facts, seconds, tally),
     )
 
 
@@ -126,14 +127,14 @@ def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
     return tuple((label, text) for label, text in told if text)
 
 
-def _figures(facts: Facts, clock: Clock, tally: Tally) -> dict[str, float | None]:
+def _figures(facts: Facts, seconds: float, tally: Tally) -> dict[str, float | None]:
     characters = tally.lengths.quantile(0.5)
     return {
         "answered": facts.answered,
         "failed": facts.failed + facts.unsent,
         "cut off": facts.cut_off,
-        "seconds": round(clock.length, 3),
-        "rows a second": round((facts.finished + facts.unsent) / clock.length, 4),
+        "seconds": round(seconds, 3),
+        "rows a second": round((facts.finished + facts.unsent) / seconds, 4),
         "median seconds of the provider": tally.provider.quantile(0.5),
         "95 % of them within": tally.provider.quantile(0.95),
         "median seconds, queueing included": tally.seconds.quantile(0.5),
