@@ -20,7 +20,7 @@ from tests.support.command_samples import end, eventually, provider, questions, 
 from tests.support.report_runs import FAILED, HOSTILE, course, happened, row, rows, written
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "--rpm", "60k", "--concurrency")
-ROWS = 400
+ROWS = 4_000
 COUNT = 300
 
 
@@ -130,13 +130,13 @@ def test_a_run_is_seen_from_before_its_start_through_a_kill_to_its_end(tmp_path:
         first.communicate()
         expect(state).to_have_text("broken off: its process has gone")
         expect(page.get_by_text("The run broke off")).to_be_visible()
-        second = start(*RUN, "30", *server.options(), folder=tmp_path)
+        second = start(*RUN, "200", *server.options(), folder=tmp_path)
         expect(state).to_have_text("live")
         assert end(second).code == 1
     with RunReader.open(tmp_path / "out.jsonl.flatout") as reader:
         summary = reader.summary()
     expect(state).to_have_text("finished")
-    expect(heading).to_have_text(re.compile(f"^{summary.answered} of {ROWS} rows answered"))
+    expect(heading).to_have_text(re.compile(f"^{summary.answered:,} of {ROWS:,} rows answered"))
     assert drawn(page, "requests", "scales.x.max") == zoomed
     assert page.evaluate("document.querySelector('select').value") == "failed"
     expect(page.locator(".find p")).to_have_text(f"1–{min(25, summary.failed)} of {summary.failed}")
