@@ -232,9 +232,9 @@ class RowsView {
     };
     opener.onclick = async () => {
       if (!this.opened.delete(row.key)) await this.read(row.key);
-      unfold();
+      this.lines.find((each) => each.key === row.key)?.unfold(); // another line may have taken this one's place meanwhile
     };
-    return { line, peek, detail, unfold };
+    return { key: row.key, line, peek, detail, unfold };
   }
 }
 
