@@ -140,7 +140,7 @@ def test_a_job_over_daft_outlives_the_death_of_everything() -> None:
 
 @pytest.mark.parametrize(("cpus", "again"), [(8, 200), (2, 800)])
 def test_a_checkpoint_of_ray_skips_the_blocks_that_were_written(cpus: int, again: int) -> None:
-    """Whoever has no cache would pay for all rows again; or wait for ever, where Ray's filter leaves one processor.
+    """A user without a cache would pay for all rows again, or wait for ever where Ray's filter leaves one processor.
 
     That one serves readers and writers in turn, so nothing is promised of how many blocks are written when.
     """

@@ -184,7 +184,7 @@ def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, capl
 
 
 def test_a_worker_that_was_given_more_is_not_told_of_another_one(run, caplog):
-    """Whoever raises a limit would look for a worker that was started with another, and there is none."""
+    """A user who raises a limit would look for another worker, which does not exist."""
 
     async def course(world):
         async with world.client(rpm=600, concurrency=4) as client:

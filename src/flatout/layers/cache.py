@@ -210,7 +210,7 @@ class Cache:
         return await asyncio.gather(*map(self._look, calls))
 
     async def find(self, call: Call, *, patient: bool = False) -> Reply | None:
-        """The kept answer to a call; None if there is none. Nothing is asked, and nobody waits.
+        """The kept answer to a call; None if no answer is kept. No call is made, and none waits for another.
 
         With ``patient``, this waits for long if the answers cannot be read now.
         """

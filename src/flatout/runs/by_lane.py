@@ -40,7 +40,7 @@ class ByLane:
         made_with: what the job's client was made with, for the clients of several workers.
 
     Attributes:
-        asks: who asks now; None before anybody does.
+        asks: what asks the rows now; None before the first row is asked.
         feed: what the rows come through that may be asked again in this run; None if they come from elsewhere.
     """
 

@@ -262,7 +262,7 @@ class Runner:
 
     @property
     def _asks(self) -> Alone | Team | Batched | None:
-        """Who asks now; None before anybody does."""
+        """What asks the rows now; None before the first row is asked."""
         return None if self._lanes is None else self._lanes.asks
 
     def _asker(self) -> Alone | Team | Batched:

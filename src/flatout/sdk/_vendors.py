@@ -37,7 +37,7 @@ def openai(client: Client, *, sync: bool = False, **options: Any) -> Any:
         options: options of the vendor's client, in place of ours.
 
     Raises:
-        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
+        ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("openai", "openai")
     endpoint = _endpoint(client.engine, "openai", {"openai", "openai-responses"})
@@ -69,7 +69,7 @@ def anthropic(client: Client, *, sync: bool = False, **options: Any) -> Any:
         options: options of the vendor's client, in place of ours.
 
     Raises:
-        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
+        ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("anthropic", "anthropic")
     endpoint = _endpoint(client.engine, "anthropic", {"anthropic"})
@@ -93,7 +93,7 @@ def genai(client: Client, *, sync: bool = False, **options: Any) -> genai_sdk.Cl
             the timeout and retries are ours.
 
     Raises:
-        ConfigError: the endpoint needs a key and there is none, or the package is not installed.
+        ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("google.genai", "google-genai")
     endpoint = _endpoint(client.engine, "gemini", {"gemini"})

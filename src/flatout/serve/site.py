@@ -134,7 +134,7 @@ def query(request: Request) -> Mapping[str, str]:
 
 
 def send_page(answer: Answer, request: Request, found: Sequence[dict[str, Any]], *, usual: int, most: int) -> None:
-    """Send a part of a list, as OpenAI's clients page through it: ``limit`` items, from behind the one named ``after``.
+    """Send a page of a list, as OpenAI's clients ask for it: the ``limit`` items that follow the one named ``after``.
 
     Args:
         answer: where to.
@@ -156,7 +156,7 @@ def send_page(answer: Answer, request: Request, found: Sequence[dict[str, Any]],
     if after is not None:
         begin = next((n for n, each in enumerate(found, 1) if each["id"] == after), 0)
         if not begin:
-            raise Denied(400, f"there is none named {after[:80]!r} after which a page could begin")
+            raise Denied(400, f"no item is named {after[:80]!r}, so no page can begin after it")
     page = found[begin : begin + int(limit)]
     ends = {"first_id": page[0]["id"] if page else None, "last_id": page[-1]["id"] if page else None}
     send_json(answer, {"object": "list", "data": page, **ends, "has_more": begin + len(page) < len(found)})

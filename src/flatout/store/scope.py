@@ -70,7 +70,7 @@ class Scope:
         return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
 
     def check(self) -> None:
-        """See `flatout.lending.Lender`. The file is made, if there is none."""
+        """See `flatout.lending.Lender`. It makes the file if the file is missing."""
         self._presence.check()
 
     def _make(self) -> None:

@@ -61,7 +61,7 @@ def test_what_is_left_of_a_shared_budget_is_shown(capsys):
 
 
 def test_a_keys_budget_is_shown_before_it_is_used(capsys):
-    """Users would read that there is none, right after they gave one."""
+    """A user who has just given a key a budget would read that no budget exists."""
     assert main(["serve", "key", "add", "team-c", "--budget", "0.5/day"]) == 0
     (account,) = accounts(capsys)
     assert (account["scope"], account["spent"], account["left"]) == ("key team-c", 0.0, 0.5)

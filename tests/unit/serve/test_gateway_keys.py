@@ -562,7 +562,7 @@ def test_keys_that_are_made_at_once_are_all_kept(file: Path):
 
 
 def test_what_of_a_removed_key_waits_for_money_is_not_sent(file: Path):
-    """Whoever has a key that leaked would go on spending its budget: call after call, as each one before it ends."""
+    """A thief of a key would go on spending its budget after the key was removed, one call after another."""
     made = keys.add("team-a", Allowed(budget=Budget(0.002, "day", "key team-a")), file)
     asked = {**CHAT, "max_tokens": 100}
 
