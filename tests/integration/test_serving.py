@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from flatout.serving import server as http
+from flatout.serving.incoming import ROOM
 from flatout.serving.requests import MAX_BODY, Request
 from flatout.serving.server import Answer, Handler, HttpServer
 from flatout.tasks.loop import loop_factory
@@ -448,3 +449,85 @@ def test_the_end_waits_a_little_for_open_answers_and_for_nothing_else(run: Any) 
                 await asyncio.open_connection("127.0.0.1", place.port)
 
     run(timed, scenario)
+
+
+async def counts(request: Request, answer: Answer) -> None:
+    """Read a body as it comes, and say how long it is."""
+    answer.send(200, body=b"%d" % sum([len(piece) async for piece in request.pieces()]))
+
+
+def test_a_body_that_is_read_as_it_comes_fills_no_memory(run: Any) -> None:
+    """A few large uploads would take all the memory, and a disk that is slow would not hold their clients back."""
+    going = asyncio.Event()
+
+    async def slow(request: Request, answer: Answer) -> None:
+        await going.wait()
+        await counts(request, answer)
+
+    async def scenario(place: Place) -> None:
+        place.server.streamed = lambda request: 64 * 1024 * 1024
+        async with place.client() as client:
+            client.send(POST % (b"up", 32 * 1024 * 1024) + b"x" * 32 * 1024 * 1024)
+            await asyncio.sleep(0.3)
+            assert 0 < place.server.held < 2 * ROOM
+            going.set()
+            assert (await client.answer())[1] == b"33554432"
+            assert place.server.held == 0
+            client.send(POST % (b"up", 5) + b"hello" + POST % (b"up", 2) + b"hi")
+            assert [(await client.answer())[1], (await client.answer())[1]] == [b"5", b"2"]
+
+    run(slow, scenario)
+
+
+def test_a_body_that_nobody_wants_need_not_be_sent(run: Any) -> None:
+    """A client without a key would send 500 MB before it heard so; or its answer would be taken away by a reset."""
+
+    async def denies(request: Request, answer: Answer) -> None:
+        answer.send(401)
+
+    async def scenario(place: Place) -> None:
+        place.server.streamed = lambda request: 64 * 1024 * 1024
+        for expects in (b"", b"Expect: 100-continue\r\n"):
+            async with place.client() as client:
+                begun = POST % (b"up", 16 * 1024 * 1024)
+                client.send(begun.replace(b"\r\n\r\n", b"\r\n" + expects + b"\r\n"))
+                if not expects:
+                    client.send(b"x" * 16 * 1024 * 1024)
+                    await client.writer.drain()
+                head, _ = await client.answer()
+                assert head.startswith(b"http/1.1 401 ")
+                assert b"connection: close" in head
+                assert await client.rest() == b""
+
+    run(denies, scenario)
+
+
+def test_a_body_that_is_wanted_is_asked_for_and_bounded(run: Any) -> None:
+    """curl would wait a second before each upload; or one without a stated length would fill the disk."""
+
+    async def scenario(place: Place) -> None:
+        place.server.streamed = lambda request: 100_000
+        async with place.client() as client:
+            client.send((POST % (b"up", 5)).replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n"))
+            assert (await client.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            client.send(b"hello")
+            assert (await client.answer())[1] == b"5"
+            client.send(b"POST /up HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for _ in range(200):
+                client.send(b"%x\r\n%b\r\n" % (10_000, b"x" * 10_000))
+                await client.writer.drain()
+            assert (await client.answer())[0].startswith(b"http/1.1 413 ")
+
+    run(counts, scenario)
+
+
+def test_an_upload_that_stops_is_ended(run: Any) -> None:
+    """It would hold a connection and a file for ever."""
+
+    async def scenario(place: Place) -> None:
+        place.server.streamed, place.server.patience = (lambda request: 100_000), 0.2
+        async with place.client() as client:
+            client.send(POST % (b"up", 50_000) + b"x" * 10)
+            assert await client.rest() == b""
+
+    run(counts, scenario, keepalive=0.3)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import Struct, field
 
+MOST_BYTES = 200 * 1024 * 1024
 MOST_ROWS = 50_000
+"""The largest input of a batch (OpenAI's)."""
+
 MOST_FAULTS = 100
 """Faults of an input that are reported."""
+
+
+_MARK = b"\xef\xbb\xbf"  # with which Windows begins files in UTF-8
 
 
 class Fault(Struct, frozen=True):
@@ -57,22 +64,27 @@ _decode = msgspec.json.Decoder(_Row).decode
 _body = msgspec.json.Decoder(_Body).decode
 
 
-def read(data: bytes, endpoint: str) -> tuple[Rows, list[Fault]]:
+def read(file: Path, endpoint: str) -> tuple[Rows, list[Fault]]:
     """The rows of an input, and what is wrong with it. It may be large: call this in a thread.
 
     Args:
-        data: the input, one JSON object a line.
+        file: the input, one JSON object a line.
         endpoint: the address that the batch is for.
+
+    Raises:
+        OSError: the file cannot be read.
     """
     rows, faults, seen = Rows(), list[Fault](), set[str]()
-    for number, line in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-        if not line.strip():
-            continue
-        fault = _add(line, number, endpoint, rows, seen)
-        if fault is not None:
-            faults.append(fault)
-        if len(faults) >= MOST_FAULTS or len(rows.ids) > MOST_ROWS:
-            break
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            given = line.removeprefix(_MARK) if number == 1 else line
+            if not given.strip():
+                continue
+            fault = _add(given, number, endpoint, rows, seen)
+            if fault is not None:
+                faults.append(fault)
+            if len(faults) >= MOST_FAULTS or len(rows.ids) > MOST_ROWS:
+                break
     if len(rows.ids) > MOST_ROWS:
         faults.append(Fault("too_many_tasks", f"the file has too many rows: a batch has at most {MOST_ROWS:,}"))
     elif not rows.ids and not faults:

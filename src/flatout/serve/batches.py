@@ -23,7 +23,7 @@ from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 from flatout.tasks.loop import wall
 
-from .batch_input import Fault, Rows, read
+from .batch_input import MOST_BYTES, Fault, Rows, read
 from .batch_lane import lane_of
 from .batch_work import OVER, Batch, BatchWork, State
 from .callers import Caller
@@ -122,8 +122,11 @@ class Batches:
             raise Denied(400, f"batches are for {', '.join(f'/v1{path}' for path in CALLS)}")
         if asked.completion_window != "24h":
             raise Denied(400, f"the completion_window is 24h, not {asked.completion_window[:20]!r}")
-        if await asyncio.to_thread(self._files.find, caller.name, asked.input_file_id) is None:
+        file = await asyncio.to_thread(self._files.find, caller.name, asked.input_file_id)
+        if file is None:
             raise Denied(400, f"there is no file {asked.input_file_id[:80]!r}")
+        if file.size > MOST_BYTES:
+            raise Denied(400, f"the input of a batch has at most {MOST_BYTES:,} bytes, and this file has {file.size:,}")
         batch = Batch(new_name("batch"), caller.name, asked.endpoint, asked.input_file_id, asked.metadata)
         batch.becomes("validating")
         await self._keep(batch)
@@ -181,8 +184,7 @@ class Batches:
 
     async def _validated(self, batch: Batch) -> Rows | None:
         """The rows of a batch; None if it cannot be worked on."""
-        data = await asyncio.to_thread(self._files.path(batch.input).read_bytes)
-        rows, faults = await asyncio.to_thread(read, data, batch.endpoint)
+        rows, faults = await asyncio.to_thread(read, self._files.path(batch.input), batch.endpoint)
         batch.total, batch.faults = len(rows.ids), faults
         if not batch.lane and (owner := await self._owner(batch)) is not None:
             budgeted = owner.purse is not None

@@ -10,9 +10,9 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 from msgspec import Struct
@@ -21,13 +21,20 @@ from flatout.serving.answer import Answer
 from flatout.serving.requests import Request
 
 from .callers import Caller
+from .forms import Part, form
 from .guard import Denied
 from .site import query, send_json, send_page
 
 NAME = re.compile(r"(?:file|batch)-[0-9a-f]{24}")
 """Names of files and batches. Whatever else a client sends never becomes a path."""
 
-_PART = re.compile(rb'name="(?P<name>[^"]*)"(?:.*filename="(?P<file>[^"]*)")?', re.DOTALL)
+MOST_BYTES = 512 * 1024 * 1024
+"""The largest file (OpenAI: 512 MB)."""
+
+MOST_SECONDS = 3_600.0
+"""Seconds in which an upload must arrive (OpenAI's uploads expire after an hour)."""
+
+_MOST_FIELDS = 64 * 1024  # bytes of a form beside its file
 _PIECE = 256 * 1024
 
 
@@ -61,32 +68,43 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, owner: str, filename: str, purpose: str, data: bytes) -> StoredFile:
-        """Keep a file. When this returns, the disk has it.
+    def begin(self, part: Path) -> BinaryIO:
+        """Begin to write a file of this folder, which is adopted when it is whole.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+    def adopt(self, name: str, owner: str, filename: str, part: Path, purpose: str = "batch_output") -> StoredFile:
+        """Keep a file that has been written in this folder, in place of an earlier one of its name. When this returns,
+        the disk has it.
 
         Raises:
             OSError: it is full, say. Nothing of the file is left on it.
         """
-        name = new_name("file")
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        kept = StoredFile(name, owner, filename, purpose, len(data), time.time())
         try:
-            write(self.path(name), data)
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+                size = os.fstat(written.fileno()).st_size
+            part.replace(self.path(name))
+            kept = StoredFile(name, owner, filename, purpose, size, time.time())
             write(self._about(name), msgspec.json.encode(kept))
         except OSError:
+            part.unlink(missing_ok=True)
             self.remove(name)
             raise
         return kept
 
-    def adopt(self, name: str, owner: str, filename: str, data: Path) -> StoredFile:
-        """Keep a file of results that has been written in the same folder, in place of an earlier one of its name."""
-        with data.open("rb") as written:
-            os.fsync(written.fileno())
-        data.replace(self.path(name))
-        size = self.path(name).stat().st_size
-        kept = StoredFile(name, owner, filename, "batch_output", size, time.time())
-        write(self._about(name), msgspec.json.encode(kept))
-        return kept
+    def sweep(self) -> None:
+        """Remove what is left of uploads that were under way when a gateway was killed. Another one may use the folder,
+        too: what could still be under way stays.
+        """
+        for path in self._folder.glob(".file-*"):
+            with suppress(OSError):
+                if path.stat().st_mtime + MOST_SECONDS < time.time():
+                    path.unlink()
 
     def find(self, owner: str, name: str) -> StoredFile | None:
         """A caller's file; None if it has none of that name."""
@@ -110,7 +128,7 @@ class Files:
         self.path(name).unlink(missing_ok=True)
 
     def path(self, name: str) -> Path:
-        """Where the bytes of a file are."""
+        """Where the bytes of a file are. While they come, the name has a dot before it."""
         return self._folder / f"{name}.data"
 
     def _about(self, name: str) -> Path:
@@ -134,8 +152,7 @@ class FilePages:
             Denied: it is no form with a file.
         """
         if request.method == "POST":
-            kept = await asyncio.to_thread(self._take, request, caller.name)
-            send_json(answer, described(kept))
+            send_json(answer, described(await self._take(request, caller.name)))
             return
         found = await asyncio.to_thread(self._files.all, caller.name)
         purpose = query(request).get("purpose")
@@ -166,30 +183,54 @@ class FilePages:
             while piece := await asyncio.to_thread(source.read, _PIECE):
                 await answer.write(piece)
 
-    def _take(self, request: Request, owner: str) -> StoredFile:
-        parts = {name: (file, data) for name, file, data in form(request)}
-        filename, data = parts.get("file", ("", b""))
-        if not data:
+    async def _take(self, request: Request, owner: str) -> StoredFile:
+        """Keep the file of a form.
+
+        Raises:
+            Denied: the request is no form with one file.
+            OSError: the disk is full, say. Nothing of the file is left on it.
+            Refusal: the rest of the request will not come.
+        """
+        name = new_name("file")
+        part = self._files.path(f".{name}")
+        try:
+            async with asyncio.timeout(MOST_SECONDS):
+                filename, purpose = await self._write(part, request)
+        except BaseException as error:
+            await asyncio.to_thread(part.unlink, missing_ok=True)
+            if isinstance(error, TimeoutError):
+                raise Denied(408, f"the file did not come within {MOST_SECONDS:,.0f} s") from None
+            raise
+        return await asyncio.to_thread(self._files.adopt, name, owner, filename, part, purpose)
+
+    async def _write(self, part: Path, request: Request) -> tuple[str, str]:
+        """Write the file of a form as it comes. Returns what the client calls it, and what it is for."""
+        filename, purpose, size = "", b"", 0
+        field = Part("", "")
+        with await asyncio.to_thread(self._files.begin, part) as out:
+            async for found in form(request):
+                if isinstance(found, Part):
+                    field = found
+                    if field.name == "file" and size:
+                        raise Denied(400, "a form has one file named 'file', and this one has more")
+                    filename = field.filename if field.name == "file" else filename
+                elif field.name == "file":
+                    await asyncio.to_thread(out.write, found)
+                    size += len(found)
+                elif field.name == "purpose":
+                    purpose += found[:40]
+            await asyncio.to_thread(out.flush)
+        if not size:
             raise Denied(400, "a form with a file named 'file' is expected, which is not empty")
-        purpose = parts.get("purpose", ("", b"batch"))[1].decode("utf-8", "replace").strip()[:40]
-        return self._files.add(owner, filename[:200] or "file.jsonl", purpose, data)
+        if size > MOST_BYTES:
+            raise Denied(413, f"a file has at most {MOST_BYTES:,} bytes")
+        return filename[:200] or "file.jsonl", purpose.decode("utf-8", "replace").strip()[:40] or "batch"
 
 
-def form(request: Request) -> Iterator[tuple[str, str, bytes]]:
-    """The parts of a form (RFC 7578): the name, the file's name, and the content of each.
-
-    Raises:
-        Denied: it is none.
-    """
-    kind, _, rest = request.headers.get(b"content-type", b"").partition(b";")
-    boundary = re.search(rb'boundary="?([^";,]{1,70})', rest)
-    if kind.strip().lower() != b"multipart/form-data" or boundary is None:
-        raise Denied(400, "a form (multipart/form-data) is expected")
-    for part in (b"\r\n" + request.body).split(b"\r\n--" + boundary[1].rstrip())[1:]:
-        head, _, data = part.partition(b"\r\n\r\n")
-        line = next((each for each in head.split(b"\r\n") if each.lower().startswith(b"content-disposition:")), b"")
-        if (found := _PART.search(line)) is not None:
-            yield found["name"].decode("utf-8", "replace"), (found["file"] or b"").decode("utf-8", "replace"), data
+def room_for(request: Request) -> int:
+    """How many bytes a request may have that uploads a file, and is read as it comes; 0 for any other request."""
+    uploads = request.method == "POST" and request.path in ("/v1/files", "/files")
+    return MOST_BYTES + _MOST_FIELDS if uploads else 0
 
 
 def described(file: StoredFile) -> dict[str, Any]:

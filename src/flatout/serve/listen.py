@@ -28,7 +28,7 @@ from .batches import Batches
 from .callers import Caller, Callers
 from .calls import Calls
 from .counting import Counting
-from .files import FilePages, Files
+from .files import FilePages, Files, room_for
 from .gate import Gate
 from .guard import Guard
 from .loans import LOOK, Loans
@@ -107,9 +107,9 @@ class Gateway:
         self.status = Status(client, self.gate, self.callers, keyring)
         calls = Calls(engine, self.models, self.gate)
         folder = Path(asked.folder) if asked.folder is not None else usual_folder(asked.port)
-        files = Files(folder / "files")
-        kept = FilePages(files)
-        self.batches = Batches(client, calls, self.models, self._owner, files, folder / "batches")
+        self.files = Files(folder / "files")
+        kept = FilePages(self.files)
+        self.batches = Batches(client, calls, self.models, self._owner, self.files, folder / "batches")
         pages: dict[str, Page] = {
             "/status": self.status.json,
             "/metrics": self.status.metrics,
@@ -187,7 +187,13 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
         client.engine.targets_of(model)
     await client.engine.find_shared(asked.models or None)
     server = HttpServer(
-        gateway.site, KEEPALIVE, max_body=MAX_BODY, most=most_connections(), patience=PATIENCE, most_held=MOST_HELD
+        gateway.site,
+        KEEPALIVE,
+        max_body=MAX_BODY,
+        most=most_connections(),
+        patience=PATIENCE,
+        most_held=MOST_HELD,
+        streamed=room_for,
     )
     async with AsyncExitStack() as stack:
         if asked.metrics or asked.otlp is not None:
@@ -204,6 +210,7 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
             await control.open(client)
             stack.push_async_callback(control.close)
         stack.push_async_callback(gateway.loans.close)
+        await asyncio.to_thread(gateway.files.sweep)
         await gateway.batches.open()
         stack.push_async_callback(gateway.batches.close)
         await stack.enter_async_context(gateway.tended())

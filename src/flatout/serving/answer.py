@@ -28,11 +28,11 @@ class Answer:
         keeps: whether the connection can carry another request after it.
     """
 
-    __slots__ = ("_begun", "_bodiless", "_chunked", "_connection", "_left", "_version", "keeps")
+    __slots__ = ("_begun", "_bodiless", "_chunked", "_connection", "_left", "_request", "keeps")
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self._connection = connection
-        self._version = request.version
+        self._request = request
         self._bodiless = request.method == "HEAD"
         self._begun = False
         self._chunked = False
@@ -97,13 +97,13 @@ class Answer:
 
     def _head(self, status: int, headers: Mapping[str, str], length: int | None) -> bytes:
         self._begun = True
-        self.keeps = self.keeps and not self._connection.leaves
+        self.keeps = self.keeps and self._request.is_whole and not self._connection.leaves
         lines = [_status_line(status), f"date: {_date(int(time.time()))}\r\n"]
         lines += [f"{name}: {value}\r\n" for name, value in headers.items()]
         lines += self._framing(status, length)
         if not self.keeps:
             lines.append("connection: close\r\n")
-        elif self._version == "1.0":
+        elif self._request.version == "1.0":
             lines.append("connection: keep-alive\r\n")
         lines.append("\r\n")
         return "".join(lines).encode("utf-8", "surrogateescape")
@@ -116,7 +116,7 @@ class Answer:
         if length is not None:
             self._left = 0 if self._bodiless else length
             return (f"content-length: {length}\r\n",)
-        if self._version == "1.0":  # the end of the connection is the end of the body
+        if self._request.version == "1.0":  # the end of the connection is the end of the body
             self.keeps = False
             return ()
         self._chunked = not self._bodiless

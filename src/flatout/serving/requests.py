@@ -1,14 +1,18 @@
 """The requests in the bytes of an HTTP/1.1 connection. llhttp, through httptools, takes the bytes apart.
 
-A request is gathered whole before anybody sees it. So all that a client can make the server hold is bounded here.
+A request is gathered whole before anybody sees it, apart from the bodies that a handler reads as they come. So all that
+a client can make the server hold is bounded here.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from urllib.parse import unquote
 
 import httptools
+
+from .incoming import Incoming
 
 MAX_HEAD = 64 * 1024
 """The most bytes of a request's head, and of what may stand between two pieces of a chunked body."""
@@ -22,18 +26,19 @@ _VERSIONS = frozenset({"1.0", "1.1"})
 
 
 class Request:
-    """A request that has arrived whole.
+    """A request that has arrived whole, or whose body its handler reads as it comes.
 
     Attributes:
         method: such as ``POST``.
         path: the path, without a query, its percent signs decoded.
         headers: by lower-case names; of headers with the same name, the first.
-        body: the body.
+        body: the body; empty if it comes as ``incoming``.
+        incoming: the body that is read as it comes; None if it has arrived.
         version: ``1.0`` or ``1.1``.
         keeps: whether the client lets the connection be used again.
     """
 
-    __slots__ = ("_url", "body", "headers", "keeps", "method", "path", "version")
+    __slots__ = ("_url", "body", "headers", "incoming", "keeps", "method", "path", "version")
 
     def __init__(
         self, method: str, path: str, headers: dict[bytes, bytes], version: str, *, keeps: bool, url: bytes = b""
@@ -44,6 +49,7 @@ class Request:
         self.headers = headers
         self.version = version
         self.body = b""
+        self.incoming: Incoming | None = None
         self.keeps = keeps
 
     @property
@@ -51,6 +57,23 @@ class Request:
         """The path and the query, as they were sent."""
         whole = self._url.decode("utf-8", "surrogateescape")
         return whole if whole.startswith("/") else f"/{whole.partition('://')[2].partition('/')[2]}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body has come."""
+        return self.incoming is None or self.incoming.whole
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body in pieces, as they come. Iterate once.
+
+        Raises:
+            Refusal: the rest of it will not come.
+        """
+        if self.incoming is None:
+            yield self.body
+            return
+        async for piece in self.incoming.pieces():
+            yield piece
 
     def __repr__(self) -> str:
         return f"Request({self.method} {self.path}, {len(self.body):,} bytes)"
@@ -73,19 +96,23 @@ class RequestReader:
 
     Args:
         most: the most bytes of a request's body.
+        streamed: says of a request's head how many bytes its body may have that is then read as it comes; 0 for a
+            body that is gathered whole.
 
     Attributes:
+        incoming: the body that is read as it comes, while it does; else None.
         expects: whether the client waits for ``100 Continue`` before it sends the body of a request.
         refusal: why no further byte is read; None as long as requests may come.
     """
 
     __slots__ = (
-        *("_body", "_found", "_headers", "_last", "_most", "_parser", "_quiet", "_request", "_size", "_url"),
-        *("expects", "refusal"),
+        *("_body", "_found", "_headers", "_last", "_most", "_parser", "_quiet", "_request", "_size", "_streamed"),
+        *("_url", "expects", "incoming", "refusal"),
     )
 
-    def __init__(self, most: int = MAX_BODY) -> None:
+    def __init__(self, most: int = MAX_BODY, streamed: Callable[[Request], int] | None = None) -> None:
         self._most = most
+        self._streamed = streamed
         self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
         self._found: list[Request] = []
         self._url = b""
@@ -95,6 +122,7 @@ class RequestReader:
         self._size = 0  # bytes of the head
         self._quiet = 0  # bytes since the request began, or since the last piece of its body
         self._last = False  # whether the client lets the connection be used no longer
+        self.incoming: Incoming | None = None
         self.expects = False
         self.refusal: Refusal | None = None
 
@@ -113,9 +141,12 @@ class RequestReader:
         return found
 
     def refuse(self, status: int, why: str) -> Refusal:
-        """Read no further byte, and let go of what was read. Returns the reason."""
+        """Read no further byte, and let go of what was read. Returns the reason: the first one."""
         self._body = bytearray()
-        self.refusal = Refusal(status, why)
+        self.refusal = self.refusal or Refusal(status, why)
+        if self.incoming is not None:
+            self.incoming.fail(self.refusal)
+            self.incoming = None
         return self.refusal
 
     def close(self) -> None:
@@ -185,18 +216,27 @@ class RequestReader:
             raise self.refuse(415, "compressed requests are not taken")
         if headers.get(b"expect", b"100-continue").lower() != b"100-continue":
             raise self.refuse(417, "nothing can be expected here but 100-continue")
-        self._check_size(int(headers.get(b"content-length", 0)))
-        self._request = Request(
+        request = self._request = Request(
             method, _path(self._url), headers, version, keeps=parser.should_keep_alive(), url=self._url
         )
+        allowed = self._streamed(request) if self._streamed is not None else 0
+        self._check_size(int(headers.get(b"content-length", 0)), allowed or self._most)
         self._quiet = 0
         self.expects = b"expect" in headers and version == "1.1"  # RFC 9110, 10.1.1: of HTTP/1.0 it means nothing
 
+        if allowed and not parser.should_upgrade():
+            self.incoming = request.incoming = Incoming(allowed)
+            self._found.append(request)
+
     def on_body(self, data: bytes) -> None:
         """Keep a piece of the body."""
-        self._body += data
         self._quiet = 0
-        self._check_size(len(self._body))
+        if self.incoming is None:
+            self._body += data
+            self._check_size(len(self._body), self._most)
+        else:
+            self._check_size(self.incoming.come + len(data), self.incoming.most)
+            self.incoming.add(data)
 
     def on_message_complete(self) -> None:
         """Keep the request."""
@@ -205,22 +245,26 @@ class RequestReader:
         assert parser is not None, "it is the parser that calls"
         if parser.should_upgrade():
             return
-        request.body = bytes(self._body)
-        self._body = bytearray()
+        if self.incoming is None:
+            request.body = bytes(self._body)
+            self._body = bytearray()
+            self._found.append(request)
+        else:
+            self.incoming.end()
+            self.incoming = None
         self._request = None
         self._quiet = 0
         self._last = not request.keeps
         self.expects = False
-        self._found.append(request)
 
     def _count(self, more: int) -> None:
         self._size += more
         if self._size > MAX_HEAD:
             raise self.refuse(431, _LARGE_HEAD)
 
-    def _check_size(self, size: int) -> None:
-        if size > self._most:
-            raise self.refuse(413, f"the request's body is larger than {self._most:,} bytes")
+    def _check_size(self, size: int, most: int) -> None:
+        if size > most:
+            raise self.refuse(413, f"the request's body is larger than {most:,} bytes")
 
 
 @lru_cache(maxsize=256)

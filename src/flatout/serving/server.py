@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 from .answer import JSON, Answer, error_body
+from .incoming import ROOM, Incoming
 from .requests import MAX_BODY, Refusal, Request, RequestReader
 
 __all__ = ["Answer", "Handler", "HttpServer"]
@@ -42,14 +43,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        *("_ahead", "_begun", "_drained", "_got", "_loop", "_reader", "_refused", "_seen", "_server", "_task"),
-        *("_timer", "_transport", "_until", "_waiting"),
+        *("_ahead", "_begun", "_drained", "_got", "_loop", "_paused", "_reader", "_refused", "_seen", "_server"),
+        *("_task", "_timer", "_transport", "_until", "_waiting"),
     )
 
     def __init__(self, server: HttpServer) -> None:
         self._server = server
         self._loop = asyncio.get_running_loop()
-        self._reader = RequestReader(server.max_body)
+        self._reader = RequestReader(server.max_body, server.streamed)
         self._transport: asyncio.Transport = None  # type: ignore[assignment]  # asyncio gives it before all else
         self._waiting: deque[Request] = deque()
         self._ahead = 0  # bytes received while the task works
@@ -59,8 +60,10 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._refused = False
         self._until = 0.0  # the loop time until which it may go on sending after that
-        self._begun: float | None = None  # the loop time of the first byte of a request that is not whole yet
-        self._got = 0  # bytes of that request
+        self._begun: float | None = None  # the loop time of the first byte of a request that is not whole yet, or of
+        # the latest byte of a body that is read as it comes
+        self._got = 0  # bytes that are held of that request
+        self._paused = False  # whether nothing is read, because a handler has not taken what came
 
     @property
     def idle_since(self) -> float | None:
@@ -112,14 +115,20 @@ class Connection(asyncio.Protocol):
         self._ahead = 0
         if keeps:
             self._rest()
+        elif self._reader.incoming is not None:  # it was answered before its body had come
+            self._see_off()
         else:
             self._transport.close()
 
     async def _answer(self, request: Request) -> bool:
         """Answer a request. Returns whether the connection can carry another one."""
         answer = Answer(self, request)
+        if request.incoming is not None:
+            request.incoming.wanted = self._go_on
         try:
             await self._server.handler(request, answer)
+        except Refusal:  # of the rest of the body: `_rest` says it
+            return True
         except Exception as error:
             _log.error("the answer to %s failed: %r", request, error, exc_info=error)
             answer.fail()
@@ -130,22 +139,49 @@ class Connection(asyncio.Protocol):
     def _rest(self) -> None:
         """Wait for bytes: everything before them has been answered."""
         self._seen = self._loop.time()
-        reader = self._reader
-        if reader.refusal is not None:
-            self._refuse(reader.refusal)
-        elif reader.expects:
-            reader.expects = False
+        if self._reader.refusal is not None:
+            self._refuse(self._reader.refusal)
+        else:
+            self._invite()
+
+    def _invite(self) -> None:
+        """Let a client send the body that it holds back until it is told to."""
+        if self._reader.expects:
+            self._reader.expects = False
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
+    def _pause(self, incoming: Incoming) -> None:
+        """Let the client wait, if it sends faster than the handler takes it."""
+        if incoming.size >= ROOM and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def _go_on(self) -> None:
+        """Let the rest of a body come: its handler has taken what there was."""
+        self._hold(0)
+        self._read_on()
+        self._invite()
+
+    def _read_on(self) -> None:
+        if self._paused and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+
     def _refuse(self, refusal: Refusal) -> None:
-        """Say so, and close the connection once the client has, or when it has sent nothing for `LINGER` seconds."""
-        self._refused = True
-        self._hold(0, begins=False)
-        self._until = self._loop.time() + MOST_LINGER
+        """Say so, and see the client off."""
         answer = Answer(self, Request("", "", {}, "1.1", keeps=False))
         answer.send(refusal.status, JSON, error_body(str(refusal)))
+        self._see_off()
+
+    def _see_off(self) -> None:
+        """Close the connection once the client has, or when it has sent nothing for `LINGER` seconds."""
+        self._refused = True
+        self._hold(0)
+        self._begun = None
+        self._until = self._loop.time() + MOST_LINGER
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
+        self._read_on()
         self._linger()
 
     def _linger(self) -> None:
@@ -178,13 +214,24 @@ class Connection(asyncio.Protocol):
         if self._refused:
             self._linger()
             return
-        if self._task is not None:
+        reader = self._reader
+        if self._task is not None and reader.incoming is None:
             self._ahead += len(data)
             if self._ahead > MAX_AHEAD:
-                self._reader.refuse(503, f"more than {MAX_AHEAD:,} bytes came before their turn")
-        whole = self._reader.feed(data)
-        self._waiting.extend(whole)
-        self._hold(len(data), begins=not whole and self._reader.refusal is None)
+                reader.refuse(503, f"more than {MAX_AHEAD:,} bytes came before their turn")
+        before = reader.incoming
+        found = reader.feed(data)
+        self._waiting.extend(found)
+        if reader.incoming is not None:
+            self._begun = self._loop.time()
+            self._hold(reader.incoming.size)
+            self._pause(reader.incoming)
+        elif found or before is not None or reader.refusal is not None:
+            self._begun = None
+            self._hold(0)
+        else:
+            self._begun = self._loop.time() if self._begun is None else self._begun
+            self._hold(self._got + len(data))
         if self._task is not None:
             return
         if self._waiting:
@@ -192,18 +239,12 @@ class Connection(asyncio.Protocol):
         else:
             self._rest()
 
-    def _hold(self, size: int, *, begins: bool) -> None:
-        """Count the bytes of a request that is not whole yet."""
+    def _hold(self, size: int) -> None:
+        """Count the bytes that are held of a request that is not whole yet."""
         server = self._server
-        if not begins:
-            server.held -= self._got
-            self._got, self._begun = 0, None
-            return
-        self._got += size
-        server.held += size
-        if self._begun is None:
-            self._begun = self._loop.time()
-        if server.most_held is not None and server.held > server.most_held:
+        server.held += size - self._got
+        self._got = size
+        if size and server.most_held is not None and server.held > server.most_held:
             self._reader.refuse(503, "the server has no room for the request")
 
     def pause_writing(self) -> None:
@@ -219,7 +260,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the work for a client that is gone."""
         self._reader.close()
-        self._hold(0, begins=False)
+        self._hold(0)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -239,10 +280,12 @@ class HttpServer:
         patience: seconds in which a request must arrive whole, and for which a client need not read its answer; None
             for no bound.
         most_held: the most bytes of all requests that are not whole yet; None for no bound.
+        streamed: says which requests are handed over when their heads have come, and how many bytes their bodies may
+            have; see `RequestReader`. Of such a body the next byte must come within ``patience``.
 
     Attributes:
         closing: whether it has begun to close.
-        held: bytes of requests that are not whole yet.
+        held: bytes of requests that are not whole yet, apart from those that a handler has taken.
     """
 
     def __init__(
@@ -254,12 +297,14 @@ class HttpServer:
         most: int | None = None,
         patience: float | None = None,
         most_held: int | None = None,
+        streamed: Callable[[Request], int] | None = None,
     ) -> None:
         self.handler = handler
         self.keepalive = keepalive
         self.max_body = max_body
         self.patience = patience
         self.most_held = most_held
+        self.streamed = streamed
         self.held = 0
         self._most = most
         self._connections: set[Connection] = set()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import time
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -16,8 +18,7 @@ from flatout.serve import keys
 from flatout.serve.batch_work import BatchWork
 from flatout.serve.batches import Batches
 from flatout.serve.callers import Allowed
-from flatout.serve.files import NAME, form
-from flatout.serving.requests import Request
+from flatout.serve.files import NAME
 from flatout.testing import BatchSettings, Faults, ProviderSettings
 from tests.support.batch_wire import BatchWire
 
@@ -590,20 +591,6 @@ def test_what_is_no_form_with_a_file_is_refused(kind: str):
     assert got.status == 400
 
 
-def test_a_form_keeps_its_bytes():
-    """A file with line ends of Windows, or dashes, would be changed or cut."""
-    data = b"\r\n--\r\n----front\x00\xff\r\n"
-    request = Request(
-        "POST",
-        "/v1/files",
-        {b"content-type": f'multipart/form-data; boundary="{BOUNDARY}"'.encode()},
-        "1.1",
-        keeps=True,
-    )
-    request.body = upload(data)
-    assert [part for part in form(request) if part[0] == "file"] == [("file", "rows.jsonl", data)]
-
-
 def test_lists_come_in_pages():
     """A client that pages through its batches or files would get all of them at once, or the first ones again."""
 
@@ -642,6 +629,39 @@ def test_a_full_disk_is_told_and_leaves_nothing_behind(monkeypatch: pytest.Monke
         assert (got.status, got.data["error"]["type"]) == (507, "server_error")
         assert "No space left" in got.data["error"]["message"]
         assert [path for path in (tmp_path / "flatout" / "serve").rglob("*") if path.is_file()] == []
+
+    World().run(main)
+
+
+def test_an_upload_that_breaks_off_leaves_nothing_behind(tmp_path: Path):
+    """Halves of files would fill the disk: those of clients that hang up, and those of a gateway that was killed."""
+
+    async def main(world: World) -> None:
+        kind = f"multipart/form-data; boundary={BOUNDARY}"
+        got = await world.ask("/v1/files", upload(rows(3))[:-8], content_type=kind)
+        assert got.status == 400
+        folder = tmp_path / "flatout" / "serve" / "any" / "files"
+        assert [*folder.iterdir()] == []
+        for name, age in (("file-old", 4_000), ("file-new", 10)):
+            part = folder / f".{name}.data"
+            part.touch()
+            os.utime(part, (time.time() - age, time.time() - age))
+        world.gateway.files.sweep()
+        assert [path.name for path in folder.iterdir()] == [".file-new.data"]
+
+    World().run(main)
+
+
+def test_a_batch_of_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A file may be larger than a batch: its rows would fill the memory."""
+    monkeypatch.setattr("flatout.serve.batches.MOST_BYTES", 100)
+
+    async def main(world: World) -> None:
+        file = await sent(world, rows(3))
+        asked = {"input_file_id": file, "endpoint": "/v1/chat/completions"}
+        got = await world.ask("/v1/batches", asked)
+        assert got.status == 400
+        assert "at most 100 bytes" in got.data["error"]["message"]
 
     World().run(main)
 

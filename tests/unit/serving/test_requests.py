@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,25 @@ def test_requests_are_the_same_however_their_bytes_are_cut(kinds: list[int], siz
     assert reader.refusal is None
     assert seen(found) == [SEEN[kind] for kind in kinds]
     assert all(request.keeps for request in found)
+
+
+@given(st.lists(st.integers(0, len(KINDS) - 1), max_size=6), st.lists(st.integers(1, 40), min_size=1))
+def test_a_body_that_is_read_as_it_comes_is_the_same_however_it_is_cut(kinds: list[int], sizes: list[int]) -> None:
+    """A file would lose bytes, or take some of the next request."""
+    reader, found = RequestReader(streamed=lambda request: 10 if request.path != "/v1/models" else 0), []
+    data = b"".join(KINDS[kind] for kind in kinds)
+    at = turn = 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        found += reader.feed(data[at : at + size])
+        at, turn = at + size, turn + 1
+
+    async def bodies() -> list[bytes]:
+        return [b"".join([piece async for piece in request.pieces()]) for request in found]
+
+    assert reader.refusal is None
+    assert all(request.is_whole for request in found)
+    assert asyncio.run(bodies()) == [SEEN[kind][2] for kind in kinds]
 
 
 def test_a_header_has_its_first_value_and_any_case() -> None:
