@@ -19,12 +19,13 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from .errors import DeadlineExceeded, OutputError, RateLimited
-from .layer import CallNext, Permit
-from .values import Call, Reply, Usage
+from .layer import Permit
+from .values import Reply, Usage
 from .values.route import Leg
 
 if TYPE_CHECKING:
     from .errors import CallError
+    from .layer import Journal
     from .money import Money
     from .policies.failures.trouble import Trouble
 
@@ -82,7 +83,8 @@ class Attempt(Struct, eq=False):
 
     Attributes:
         target: the target's name; "" before the first attempt.
-        in_flight: whether it is on the wire now, so that its answer may have arrived.
+        in_flight: whether it is on the wire now.
+        undecided: whether an attempt of a hedged call has ended, and its answer is not chosen yet; see `Hedge`.
         sent_at: when it was admitted, on the event loop's clock; 0 before the first attempt.
         ends_at: when it times out at the latest.
         seconds: from its permit to its end, once it has ended; None before.
@@ -94,6 +96,7 @@ class Attempt(Struct, eq=False):
 
     target: str = ""
     in_flight: bool = False
+    undecided: bool = False
     sent_at: float = 0.0
     ends_at: float | None = None
     seconds: float | None = None
@@ -101,6 +104,11 @@ class Attempt(Struct, eq=False):
     sends: Callable[[], None] | None = None
     begins: Callable[[], None] | None = None
     opens: Callable[[int], None] | None = None
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether there may be an answer that its call has not seen yet."""
+        return self.in_flight or self.undecided
 
 
 _UNKNOWN = Usage()
@@ -222,42 +230,6 @@ class AttemptNotes(Protocol):
 
     def failed(self, attempt: int, error: CallError, /) -> None:
         """Note that an attempt failed."""
-        ...
-
-
-class JournalStep(Struct, frozen=True):
-    """A step of a durable function that is not a call. Its result is kept.
-
-    Attributes:
-        name: its name, for people.
-        made: its input; name and input together identify it.
-        run: runs it, and returns its result as JSON. It receives a key that is the same each time this step runs, and
-            that no other step has.
-        once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated
-            automatically.
-        again: asked, with the same key, whether to run a step that began before a crash and may have taken effect.
-    """
-
-    name: str
-    made: bytes
-    run: Callable[[str], Awaitable[bytes]]
-    once: bool = False
-    again: Callable[[str], Awaitable[bool]] | None = None
-
-
-class Journal(Protocol):
-    """Keeps the calls made on one item's behalf, and answers those that an earlier process finished."""
-
-    async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext, /) -> Reply:
-        """Answer a call that ``asker`` (a client's engine) was given, from the journal or with ``ask``."""
-        ...
-
-    async def step(self, step: JournalStep, /) -> bytes:
-        """The result of a step, as JSON, from the journal or by running it now.
-
-        Raises:
-            StepUnknown: it began before a crash, and ``again`` did not allow running it again.
-        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""The interfaces inside flatout: layer, codec and transport.
+"""The interfaces inside flatout: layer, codec, transport and journal.
 
 A call passes inward through the layers, and its reply comes back: ``Call → … → Reply``. A layer is one object with one
 method. It passes the call on with ``call_next``: never (a cache hit), once, or several times (a retry). Layers raise
@@ -304,4 +304,40 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close every connection."""
+        ...
+
+
+class JournalStep(Struct, frozen=True):
+    """A step of a durable function that is not a call. Its result is kept.
+
+    Attributes:
+        name: its name, for people.
+        made: its input; name and input together identify it.
+        run: runs it, and returns its result as JSON. It receives a key that is the same each time this step runs, and
+            that no other step has.
+        once: whether it has an effect in the world. Such a step is noted before it begins, and never repeated
+            automatically.
+        again: asked, with the same key, whether to run a step that began before a crash and may have taken effect.
+    """
+
+    name: str
+    made: bytes
+    run: Callable[[str], Awaitable[bytes]]
+    once: bool = False
+    again: Callable[[str], Awaitable[bool]] | None = None
+
+
+class Journal(Protocol):
+    """Keeps the calls made on one item's behalf, and answers those that an earlier process finished."""
+
+    async def answer(self, asker: object, call: Call, journey: Journey, ask: CallNext, /) -> Reply:
+        """Answer a call that ``asker`` (a client's engine) was given, from the journal or with ``ask``."""
+        ...
+
+    async def step(self, step: JournalStep, /) -> bytes:
+        """The result of a step, as JSON, from the journal or by running it now.
+
+        Raises:
+            StepUnknown: it began before a crash, and ``again`` did not allow running it again.
+        """
         ...

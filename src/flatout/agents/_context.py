@@ -18,7 +18,8 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from flatout.errors import ConfigError
-from flatout.journey import JournalStep, Journey, current_journey, reset_journey, set_journey
+from flatout.journey import Journey, current_journey, reset_journey, set_journey
+from flatout.layer import JournalStep
 from flatout.values import Call, Reply
 from flatout.values.agent_step import Step
 

@@ -28,8 +28,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from flatout.errors import CallError, RunMismatch, StoreError
-from flatout.journey import JournalStep, Journey
-from flatout.layer import CallNext
+from flatout.journey import Journey
+from flatout.layer import CallNext, JournalStep
 from flatout.values import Call, Reply
 
 from .as_json import plain

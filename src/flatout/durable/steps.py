@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import StepUnknown
-from flatout.journey import JournalStep
+from flatout.layer import JournalStep
 
 from .as_json import plain
 from .records import fingerprint

@@ -47,7 +47,7 @@ class Hedge:
             try:
                 await _end(tasks)
             finally:
-                journey.attempt.in_flight = False
+                journey.attempt.undecided = False
                 if beside is not None:
                     beside.give_back()  # if it was cancelled before it began
                     journey.join(beside)
@@ -80,7 +80,7 @@ async def _sent(call: Call, lane: Lane, journey: Journey) -> Reply:
     try:
         return await lane.send(call)
     finally:
-        journey.attempt.in_flight = True  # until it is seen how it ended: else a deadline could lose an answer
+        journey.attempt.undecided = True  # else a deadline that comes now would take its answer
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[Reply]], journey: Journey) -> Reply:
@@ -91,7 +91,7 @@ async def _first_of(tasks: Sequence[asyncio.Task[Reply]], journey: Journey) -> R
         for task in done:
             if not task.cancelled() and task.exception() is None:
                 return task.result()
-        journey.attempt.in_flight = bool(running)  # else whoever stops the call takes it for one that waits
+        journey.attempt.undecided = bool(running)
     return await tasks[0]
 
 

@@ -56,7 +56,7 @@ class UnderWay:
     def longest(self, now: float) -> Longest | None:
         """The attempt that has been on the wire longest; None if there is none."""
         attempts = ((index, journey.attempt) for index, (_, journey, _) in self._calls.items())
-        sent = ((attempt.sent_at, index, attempt.ends_at) for index, attempt in attempts if attempt.in_flight)
+        sent = ((attempt.sent_at, index, attempt.ends_at) for index, attempt in attempts if attempt.may_have_arrived)
         since, index, until = min(sent, key=itemgetter(0), default=(now, 0, None))
         return None if until is None else Longest(index + 1, now - since, until - now)
 
@@ -81,7 +81,7 @@ class UnderWay:
         Repeated, because an attempt in flight may fail, and its call then waits too.
         """
         for task, journey, _ in self._calls.values():
-            if not (journey.attempt.in_flight or task.cancelling()):
+            if not (journey.attempt.may_have_arrived or task.cancelling()):
                 task.cancel()
         if self._calls and self.ending.count == 1:
             asyncio.get_running_loop().call_later(_AGAIN_AFTER, self._drop_waiting)

@@ -24,13 +24,12 @@ FAR = 30.0
 
 
 class Hope(Protocol):
-    """What a timeout waits for.
+    """What a timeout waits for."""
 
-    Attributes:
-        in_flight: whether it may have arrived already.
-    """
-
-    in_flight: bool
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether it may be here already, unread."""
+        ...
 
 
 class Patience:
@@ -92,7 +91,7 @@ class Patience:
             return
         if when > self._loop.time():
             self._arm(when)
-        elif self._turns and (self._hope is None or self._hope.in_flight):
+        elif self._turns and (self._hope is None or self._hope.may_have_arrived):
             self._turns -= 1
             self._armed = when
             self._timer = self._loop.call_soon(self.due)

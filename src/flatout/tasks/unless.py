@@ -36,6 +36,6 @@ class Unless:
 
     def leave(self) -> None:
         """End the code inside, if it still runs and its hope cannot have arrived. Call it in the event loop."""
-        if self._inside and not self._left and not self._hope.in_flight:
+        if self._inside and not self._left and not self._hope.may_have_arrived:
             self._left = True
             self._task.cancel()
