@@ -132,7 +132,7 @@ class Overview:
     def searched(self) -> frozenset[str]:
         """The causes of waiting (see `flatout.events.WAITS`) whose limit is unknown, so flatout searches for it."""
         pacers = [limit.pacer for limit in list(self._engine.stack.limiters.limits.values()) if limit.pacer is not None]
-        requests = any(pacer.use("requests") is None for pacer in pacers)
+        requests = not all(pacer.knows_requests for pacer in pacers)
         concurrency = any(pacer.limits.concurrency is None for pacer in pacers)
         return frozenset([*(["requests"] if requests else []), *(["concurrency"] if concurrency else [])])
 

@@ -101,7 +101,7 @@ def test_no_stretch_begins_twice_when_they_get_longer(phase: float) -> None:
         events = Events()
 
         def status(self) -> list[TargetStatus]:
-            return [TargetStatus(target="m", in_flight=4, waiting=0, holds="", use=None)]
+            return [TargetStatus(target="m", in_flight=4, waiting=0, holds="")]
 
     async def main() -> None:
         await asyncio.sleep(phase)

@@ -46,7 +46,6 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
         in_flight: attempts on the wire.
         waiting: attempts that wait for admission.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" when none waits.
-        use: how much of that limit is used, 0 to 1; None when it is not known.
         pace: requests per second that go while flatout searches for the limit; None when there is no search.
         rising: whether that search has not met the limit yet.
         hosted: whether it is a provider's. A server of one's own gets slower the more it is asked.
@@ -64,7 +63,6 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     in_flight: int
     waiting: int
     holds: str
-    use: float | None
     pace: float | None = None
     rising: bool = False
     hosted: bool = True
@@ -169,7 +167,6 @@ class Limit:
             in_flight=queue.in_flight,
             waiting=len(queue.waiting),
             holds=holds,
-            use=pacer.use(holds) if pacer is not None else None,
             pace=search.rate if search is not None and search.slots is None else None,
             rising=search is not None and search.climbs,
             hosted=self._hosted,

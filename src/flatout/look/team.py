@@ -14,7 +14,7 @@ from flatout.policies.pacing.leases import ACTIVE, Worker
 from flatout.policies.pacing.reports import Report, Second, Seen, Sums
 from flatout.values.place import Place
 
-from .view import MINUTE, NAMES
+from .view import MINUTE, NAMES, units
 
 LATE = 1.0
 """Seconds by which a worker's last report may be older than its last word: it makes one a second."""
@@ -232,15 +232,9 @@ def _limits(seen: Seen, reports: Sequence[Report], seconds: float, lately: Secon
             return sum(report.in_flight for report in reports) / limit
         if name not in NAMES or name == "rpd" or not seconds:
             return None
-        return _units(name, lately) / seconds * MINUTE / limit
+        used = units(name, lately.sent, lately.input_tokens, lately.output_tokens)
+        return used / seconds * MINUTE / limit
 
     return [
         LimitNow(name=name, limit=limit, used=used(name, limit), told=name in told) for name, limit in found.items()
     ]
-
-
-def _units(name: str, lately: Second) -> float:
-    """What was used of a limit."""
-    if name == "tpm":
-        return lately.input_tokens + lately.output_tokens
-    return {"itpm": lately.input_tokens, "otpm": lately.output_tokens}.get(name, lately.sent)

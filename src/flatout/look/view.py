@@ -108,15 +108,18 @@ def recent(stretches: Sequence[Stretch], seconds: float, now: float) -> list[Str
     return [each for each in stretches[-int(seconds) - 2 :] if each.began_at + each.seconds > since]
 
 
+def units(name: str, sent: float, input_tokens: float, output_tokens: float) -> float:
+    """What counts against a limit per time: the requests that were sent, or the tokens of the calls that ended."""
+    tokens = {"tpm": input_tokens + output_tokens, "itpm": input_tokens, "otpm": output_tokens}
+    return tokens.get(name, sent)
+
+
 def use(name: str, limit: float, view: View) -> float:
     """How much of a limit is used."""
-    rates, seconds = view.rates, view.rates.seconds
-    per_second = {
-        "itpm": sum(each.input_tokens for each in view.stretches) / seconds,
-        "otpm": sum(each.output_tokens for each in view.stretches) / seconds,
-        "tpm": rates.tokens,
-    }.get(name, rates.sent)
-    return per_second * (_DAY if name == "rpd" else MINUTE) / limit
+    input_tokens = sum(each.input_tokens for each in view.stretches)
+    output_tokens = sum(each.output_tokens for each in view.stretches)
+    used = units(name, view.rates.sent * view.rates.seconds, input_tokens, output_tokens)
+    return used / view.rates.seconds * (_DAY if name == "rpd" else MINUTE) / limit
 
 
 def clock(at: float, now: float) -> str:

@@ -145,7 +145,6 @@ class Progress(Struct):
         longest: the oldest of those attempts.
         waiting: attempts that wait for admission now.
         holds: what they wait for (a key of `flatout.events.WAITS`); "" if nothing waits.
-        use: the used share of that limit, 0 to 1; None if unknown.
         pace: requests per second, while the limit is searched; None if the limit is known.
         rising: whether the search has not met the limit yet.
         input_tokens, output_tokens: of this process, as far as providers report them.
@@ -191,7 +190,6 @@ class Progress(Struct):
     longest: Longest | None = None
     waiting: int = 0
     holds: str = ""
-    use: float | None = None
     pace: float | None = None
     rising: bool = False
     input_tokens: int = 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SEPARATOR = " · "
 _BAR = 24
 _LONG = 5.0  # seconds on the wire after which an attempt is named
-_PER_MINUTE = {"requests": "rpm", "tokens": "tpm"}  # the limit behind a cause, by its name in `flatout.Limits`
+_LIMITS = {"requests": "rpm", "tokens": "tpm", "concurrency": "concurrency"}  # of `flatout.Limits`, by the cause of waiting
 
 
 class Ways(NamedTuple):
@@ -228,10 +228,8 @@ def _held(progress: Progress, ways: Ways) -> str:
     if progress.holds in progress.searched:
         return f"{_found(progress) or SEARCHED[progress.holds]} ({ways.skips} skips this)"
     name = f"waits for {WAITS.get(progress.holds, progress.holds)}"
-    if progress.holds in _PER_MINUTE:
-        limit = _in_force(_PER_MINUTE[progress.holds], progress)
-        return name if limit is None else f"{name} (limit {figures.count(round(limit))})"
-    return name if progress.use is None else f"{name} ({figures.percent(min(progress.use, 1.0), 1)} used)"
+    limit = _in_force(_LIMITS.get(progress.holds, ""), progress)
+    return name if limit is None else f"{name} (limit {figures.count(round(limit))})"
 
 
 def _in_force(name: str, progress: Progress) -> float | None:

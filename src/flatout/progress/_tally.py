@@ -120,7 +120,6 @@ class Tally:
         progress.others_go = bool(away and go)
         busiest = max(go or states, key=lambda state: state.waiting, default=None)
         progress.holds = busiest.holds if busiest is not None else ""
-        progress.use = busiest.use if busiest is not None else None
         progress.pace = busiest.pace if busiest is not None else None
         progress.rising = busiest is not None and busiest.rising
         progress.paused = {

@@ -1,6 +1,6 @@
 """A client's metrics: those of the conventions, and flatout's own.
 
-Counters and histograms are updated when a call ends. Gauges (in flight, waiting, the use of limits) are read when
+Counters and histograms are updated when a call ends. Gauges (in flight, waiting, the limits in force) are read when
 somebody reads the metrics.
 """
 
@@ -193,10 +193,11 @@ def _make_gauges(meter: Meter, clients: list[Observed]) -> None:
 
         return observe
 
-    def use(_: CallbackOptions) -> Iterator[Observation]:
+    def limits(_: CallbackOptions) -> Iterator[Observation]:
         for state in _states(clients):
-            if state.use is not None:
-                yield Observation(state.use, _own_labels(state.target, names.WAIT_CAUSE, state.holds))
+            for name, limit in state.allows.items():
+                if name != "concurrency":  # each of several processes may have a part of that
+                    yield Observation(limit, _own_labels(state.target, names.LIMIT_NAME, name))
 
     meter.create_observable_up_down_counter(
         names.METRIC_IN_FLIGHT, [look(lambda state: state.in_flight)], "{attempt}", "Attempts on the wire."
@@ -205,7 +206,7 @@ def _make_gauges(meter: Meter, clients: list[Observed]) -> None:
         names.METRIC_WAITING, [look(lambda state: state.waiting)], "{attempt}", "Attempts that wait for admission."
     )
     meter.create_observable_gauge(
-        names.METRIC_LIMIT_USE, [use], "1", "Use of the limit that attempts wait for, 0 to 1; only where it is known."
+        names.METRIC_LIMIT, [limits], "", "The limits in force, where they are known: per minute; rpd per day."
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from flatout.events import Events
@@ -18,9 +18,7 @@ class TargetState(Protocol):
     @property
     def waiting(self) -> int: ...
     @property
-    def holds(self) -> str: ...
-    @property
-    def use(self) -> float | None: ...
+    def allows(self) -> Mapping[str, float]: ...
 
 
 class Observed(Protocol):

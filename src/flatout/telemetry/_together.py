@@ -18,8 +18,7 @@ from ._observed import Observed
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-_USE = names.METRIC_LIMIT_USE.replace(".", "_")
-_LARGEST = frozenset({"target_info", _USE, f"{_USE}_ratio"})  # some versions of the exporter add the unit
+_LARGEST = frozenset({"target_info", names.METRIC_LIMIT.replace(".", "_")})
 """Metrics of which the largest counts. Of all others it is the sum."""
 
 

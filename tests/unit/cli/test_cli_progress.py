@@ -28,7 +28,6 @@ def busy(**changes: object) -> Progress:
         "failed": 34,
         "in_flight": 512,
         "holds": "requests",
-        "use": 0.978,
         "input_tokens": 120_000,
         "output_tokens": 3_456,
         "cost": 0.0123,
@@ -78,7 +77,7 @@ def test_no_time_is_left_for_a_run_that_stops() -> None:
 )
 def test_a_slow_start_is_explained(changes: dict[str, object], shown: str) -> None:
     """A user would not know why it begins slowly, nor what ends that."""
-    progress = busy(searched={"requests"}, use=None, **changes)
+    progress = busy(searched={"requests"}, **changes)
     assert shown in compose(progress, Speed(100.0), "", 200, WAYS)[1]
 
 
@@ -100,7 +99,7 @@ def test_pauses_and_stops_come_first() -> None:
 @pytest.mark.parametrize(("others_go", "shown"), [(False, "no; waits, Ctrl-C ends"), (True, "no; the others go on")])
 def test_a_target_that_is_down_holds_up_a_run_only_if_it_is_the_last(others_go: bool, shown: str) -> None:
     """A user would end a run that goes on at its other target."""
-    progress = busy(down={"a/m": "no"}, others_go=others_go, holds="requests", use=None)
+    progress = busy(down={"a/m": "no"}, others_go=others_go, holds="requests")
     second = compose(progress, Speed(100.0), "", 200, WAYS)[1]
     assert shown in second
     assert ("waits for" in second) is others_go
@@ -415,6 +414,13 @@ def test_the_limit_that_binds_is_named_and_no_share_of_it() -> None:
     assert "used" not in line
 
 
+def test_a_full_server_is_shown_with_the_number_of_calls_that_it_may_have() -> None:
+    """The line would say that 100 % of a limit are used, and not which: there are always as many as may be."""
+    now = TargetNow(in_flight=8, waiting=9, holds="concurrency", pace=None, limits={"concurrency": 8.0})
+    line = compose(busy(holds="concurrency", targets={"m": now}), Speed(2.0), "", 200, WAYS)[1]
+    assert "(limit 8)" in line
+
+
 def test_the_time_left_of_a_run_that_shares_its_limit_is_that_of_its_own_pace() -> None:
     """A run that gets a quarter of its team's limit would promise to end in a quarter of its time."""
     now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 600.0}, shared=True)
@@ -447,7 +453,7 @@ def test_a_budget_that_ends_first_is_told() -> None:
 
 def test_that_there_is_no_room_is_said_once() -> None:
     """The second line has room for few facts, and would say one of them twice."""
-    told = compose(busy(holds="room", use=None, no_room={"m@flex": 0.0}), Speed(100.0), "", 300, WAYS)[1]
+    told = compose(busy(holds="room", no_room={"m@flex": 0.0}), Speed(100.0), "", 300, WAYS)[1]
     assert told.count("room") == 1
 
 

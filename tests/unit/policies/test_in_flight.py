@@ -47,7 +47,7 @@ def test_what_has_ended_leaves_room_for_as_many():
     first, second, _ = fill(in_flight)
     in_flight.answered(first, 1.0, 1.0)
     in_flight.ended(second)
-    assert in_flight.use() == pytest.approx(1 / 3)
+    assert (in_flight.own, in_flight.most) == (1, 3)
     assert len(fill(in_flight)) == 2
 
 
@@ -56,7 +56,7 @@ def test_a_limit_that_becomes_known_takes_the_place_of_what_was_assumed():
     in_flight = InFlight(None, nothing_found(), bounded=False, backlog=Backlog(IN_FLIGHT))
     needs = fill(in_flight)
     in_flight.unbind()
-    assert in_flight.use() is None
+    assert in_flight.most is None
     needs += fill(in_flight)
     assert in_flight.own == len(needs) > IN_FLIGHT
     for need in needs:

@@ -133,8 +133,8 @@ def test_what_holds_a_run_is_told_of_the_target_that_takes_calls(
     client: Client, tally: Tally, progress: Progress
 ) -> None:
     """A run with a second target would be shown as one that stands still."""
-    gone = state(target="a/m", in_flight=1, waiting=50, holds="outage", use=None, hosted=True)
-    well = state(target="b/m", in_flight=9, waiting=50, holds="requests", use=1.0, hosted=True)
+    gone = state(target="a/m", in_flight=1, waiting=50, holds="outage", hosted=True)
+    well = state(target="b/m", in_flight=9, waiting=50, holds="requests", hosted=True)
     client.states = [gone, well]
     client.events.emit(TargetDown(at=0.0, target="a/m", reason="no"))
     refresh(tally)
@@ -146,7 +146,7 @@ def test_what_holds_a_run_is_told_of_the_target_that_takes_calls(
 
 def test_a_cap_on_what_is_in_flight_shows(client: Client, tally: Tally, progress: Progress) -> None:
     """Calls that wait for a connection would be shown as sent, and nothing say why a run is slower than its limits."""
-    client.states = [state(in_flight=500, waiting=0, holds="", use=None, hosted=True)]
+    client.states = [state(in_flight=500, waiting=0, holds="", hosted=True)]
     client.events.emit(InFlightCapped(at=0.0, most=200, reason="open files"))
     refresh(tally)
     assert (progress.in_flight, progress.capped) == (200, 200)
@@ -162,7 +162,7 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
     """The summary would praise itself for the time that the user's own server made calls wait for each other."""
     refresh(tally)
     assert progress.hosted
-    client.states = [state(in_flight=1, waiting=0, holds="", use=None, hosted=hosted) for hosted in (True, False)]
+    client.states = [state(in_flight=1, waiting=0, holds="", hosted=hosted) for hosted in (True, False)]
     refresh(tally)
     assert not progress.hosted
 
@@ -170,9 +170,9 @@ def test_a_server_of_ones_own_is_known_as_such(client: Client, tally: Tally, pro
 def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progress: Progress) -> None:
     """Of two targets the idle one would be shown as what the run waits for."""
     client.states = [
-        state(in_flight=1, waiting=0, holds="", use=None, hosted=True),
-        state(in_flight=2, waiting=9, holds="tokens", use=0.9, hosted=True),
+        state(in_flight=1, waiting=0, holds="", hosted=True),
+        state(in_flight=2, waiting=9, holds="tokens", hosted=True),
     ]
     refresh(tally)
-    assert (progress.in_flight, progress.waiting, progress.holds, progress.use) == (3, 9, "tokens", 0.9)
+    assert (progress.in_flight, progress.waiting, progress.holds) == (3, 9, "tokens")
     assert (progress.cost, progress.unpriced) == (0.5, 1)

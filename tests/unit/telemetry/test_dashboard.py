@@ -32,7 +32,7 @@ def served() -> dict[str, set[str]]:
         for prices in (PRICES, {}):
             settings = ProviderSettings(faults=Faults(server_error=0.2, invalid=0.2), latency=0.5)
             transport = SimulatedTransport(ProviderModel(settings))
-            limits = Limits(concurrency=4)
+            limits = Limits(concurrency=4, rpm=6_000)
             async with Client("openai/m", transport=transport, api_key="k", config=prices, limits=limits) as client:
                 with kept(client) as metrics:
                     asyncio.get_running_loop().call_later(1.2, lambda metrics=metrics: read(metrics()))

@@ -190,13 +190,13 @@ def test_what_is_in_flight_can_be_seen_while_it_is():
     made = Measured()
 
     async def main() -> None:
-        async with client(Wire(lambda _: 10.0), limits=Limits(concurrency=2)) as asked:
+        async with client(Wire(lambda _: 10.0), limits=Limits(concurrency=2, rpm=600)) as asked:
             end = measure(asked, meter_provider=made.provider)
             tasks = [asyncio.create_task(asked.call(str(n))) for n in range(5)]
             await asyncio.sleep(1)
             assert made.values("flatout.in_flight", "flatout.target") == {"sim/m": 2}
             assert made.values("flatout.waiting", "flatout.target") == {"sim/m": 3}
-            assert made.values("flatout.limit.use", "flatout.wait.cause") == {"concurrency": 1.0}
+            assert made.values("flatout.limit", "flatout.limit.name") == {"rpm": 600.0}
             await asyncio.gather(*tasks)
             assert made.values("flatout.in_flight", "flatout.target") == {"sim/m": 0}
             end()

@@ -50,11 +50,11 @@ def test_counters_of_all_processes_are_added_up():
     assert values(found, "target_info{") == [1]
 
 
-def test_the_use_of_a_limit_is_not_added_up():
-    """With two workers, a limit would look used twice over."""
+def test_limits_are_not_added_up():
+    """Two workers share a limit: it would look twice as high, and half used."""
 
     async def main() -> bytes:
-        async with client(Wire(lambda _: 5.0), limits=Limits(concurrency=1)) as made:
+        async with client(Wire(lambda _: 5.0), limits=Limits(concurrency=1, rpm=600)) as made:
             with kept(made) as metrics:
                 asking = asyncio.ensure_future(made.gather(["a", "b"]))
                 await asyncio.sleep(1.0)
@@ -66,21 +66,21 @@ def test_the_use_of_a_limit_is_not_added_up():
     for process in ("one", "other"):
         together.hear(process, run_virtual(main()))
     found = read(together)
-    assert values(found, "flatout_limit_use") == [1.0]
+    assert values(found, "flatout_limit{") == [600.0]
     assert values(found, "flatout_waiting{") == [2.0]
 
 
 def test_an_ended_process_keeps_what_it_counted():
     """After a worker has died, counters would fall, or calls stay in flight for ever."""
     gauges = "# HELP flatout_in_flight a\n# TYPE flatout_in_flight gauge\nflatout_in_flight {}\n"
-    use = "# HELP flatout_limit_use_ratio b\n# TYPE flatout_limit_use_ratio gauge\nflatout_limit_use_ratio {}\n"
+    limit = "# HELP flatout_limit b\n# TYPE flatout_limit gauge\nflatout_limit {}\n"
     counts = "# HELP flatout_retries_total c\n# TYPE flatout_retries_total counter\nflatout_retries_total {}\n"
     together = Together()
     for process, value in enumerate((2, 3, 4)):
-        together.hear(process, (gauges + use + counts).format(value, value / 10, value).encode())
-    assert read(together) == {"flatout_in_flight": 9, "flatout_limit_use_ratio": 0.4, "flatout_retries_total": 9}
+        together.hear(process, (gauges + limit + counts).format(value, value / 10, value).encode())
+    assert read(together) == {"flatout_in_flight": 9, "flatout_limit": 0.4, "flatout_retries_total": 9}
     together.over(2)
-    assert read(together) == {"flatout_in_flight": 5, "flatout_limit_use_ratio": 0.3, "flatout_retries_total": 9}
+    assert read(together) == {"flatout_in_flight": 5, "flatout_limit": 0.3, "flatout_retries_total": 9}
 
 
 def test_a_port_in_use_is_an_error_before_the_run():

@@ -66,11 +66,6 @@ class InFlight:
         """Whether one more request may be in flight."""
         return self._fits(now) and (self._backlog is None or self.own + 1 <= self._backlog.limit)
 
-    def use(self) -> float | None:
-        """How much of the tightest bound is used, 0 to 1; None when there is none."""
-        most = self.most
-        return None if most is None else min(1.0, self.count / most)
-
     @property
     def most(self) -> float | None:
         """The tightest bound; None when there is none."""

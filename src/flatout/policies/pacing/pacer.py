@@ -27,7 +27,7 @@ from .advertised import exaggerates
 from .ahead import MINUTE
 from .aimd import Aimd
 from .axes import Axes
-from .axis import USE, per_window
+from .axis import per_window
 from .backlog import START, Backlog
 from .charge import Charge, Reserve
 from .discovery import IN_FLIGHT, Discovery
@@ -166,11 +166,10 @@ class Pacer:
         """Seconds of each limit's rate that went ahead, and seconds until everything that was sent is earned."""
         return self._trials.found(self._axes.by_name)
 
-    def use(self, cause: str) -> float | None:
-        """How much of the limit behind a cause is used, 0 to 1; None when that is not known."""
-        if cause == "concurrency":
-            return self._in_flight.use()
-        return USE if self._axes.holds(cause) else None
+    @property
+    def knows_requests(self) -> bool:
+        """Whether a limit of requests, per minute or per day, is known."""
+        return self._axes.holds("requests")
 
     def found(self) -> dict[str, float]:
         """The limits in force that the user did not give: advertised, or found by trying.

@@ -40,7 +40,7 @@ def add_up(parts: Sequence[Progress], into: Progress, *, divides: bool = False) 
     longest = (part.longest for part in parts if part.longest is not None)
     into.longest = max(longest, key=lambda each: each.seconds, default=None)
     busiest = max(parts, key=lambda part: part.waiting, default=Progress())
-    into.holds, into.use, into.pace, into.rising = busiest.holds, busiest.use, busiest.pace, busiest.rising
+    into.holds, into.pace, into.rising = busiest.holds, busiest.pace, busiest.rising
 
 
 def over(part: Progress) -> Progress:
