@@ -173,9 +173,7 @@ class Course:
 
     def _held_since(self, state: TargetStatus) -> dict[str, float]:
         """The seconds for which a target's queue was held in this stretch, by cause."""
-        held = dict(state.held)
-        if state.holds:
-            held[state.holds] = held.get(state.holds, 0.0) + self._loop.time() - state.holds_since
+        held = state.held_until(self._loop.time())
         before, self._held[state.target] = self._held.get(state.target, {}), held
         found = {cause: round(seconds - before.get(cause, 0.0), 3) for cause, seconds in held.items()}
         return {cause: seconds for cause, seconds in found.items() if seconds > 0.0}

@@ -74,6 +74,13 @@ class TargetStatus(Struct, frozen=True, kw_only=True):
     holds_since: float = 0.0
     aside: Mapping[str, int] = {}
 
+    def held_until(self, now: float) -> dict[str, float]:
+        """Seconds for which the queue was held, by cause, up to an instant on the event loop's clock."""
+        held = dict(self.held)
+        if self.holds:
+            held[self.holds] = held.get(self.holds, 0.0) + now - self.holds_since
+        return held
+
 
 class TargetNow(Struct, frozen=True, kw_only=True):
     """What one target is doing now, for programs that ask; of several processes, added up.

@@ -168,6 +168,7 @@ class Progress(Struct):
         no_room: since when a provider's flex service has no room, by its name; Unix time.
         others_go: whether another target takes calls now, while some are down or stopped.
         crowded: the targets that refuse calls within the given limits, with the likely cause.
+        stood: seconds for which no call could go: all targets in use were down, or a person had paused them.
         searched: the causes of waiting whose limit is unknown and found by trying.
         batches: what providers have in batches.
         targets: what each target is doing now, by its name.
@@ -214,6 +215,7 @@ class Progress(Struct):
     no_room: dict[str, float] = {}
     others_go: bool = False
     crowded: dict[str, str] = {}
+    stood: float = 0.0
     searched: Set[str] = frozenset()
     batches: Batches = Batches()
     targets: dict[str, TargetNow] = {}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _SEPARATOR = " · "
 _BAR = 24
 _LONG = 5.0  # seconds on the wire after which an attempt is named
-_LIMITS = {"requests": "rpm", "tokens": "tpm", "concurrency": "concurrency"}  # of `flatout.Limits`, by the cause of waiting
+_LIMITS = {"requests": "rpm", "tokens": "tpm", "concurrency": "concurrency"}  # limits by the cause of waiting
 
 
 class Ways(NamedTuple):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from flatout.lanes.batch.lane import BatchLane
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
+_STANDS = ("outage", "paused")  # the causes for which a target takes no call at all
 _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
 
 
@@ -115,6 +116,8 @@ class Tally:
         progress.waiting = sum(state.waiting for state in states)
         progress.targets = {state.target: TargetNow.of(state) for state in states}
         progress.hosted = all(state.hosted for state in states)
+        held = [state.held_until(now) for state in states]
+        progress.stood = min((sum(each.get(cause, 0.0) for cause in _STANDS) for each in held), default=0.0)
         away = progress.down.keys() | progress.stopped.keys()
         go = [state for state in states if state.target not in away]
         progress.others_go = bool(away and go)

@@ -255,7 +255,16 @@ class ByLane:
         from .plan.forecast import Watch
 
         loop, progress, lane = asyncio.get_running_loop(), self._progress, "live" if flex is None else "flex"
-        return Watch.of(self._forecast, lane, self._client.model, lambda: loop.time() - progress.started, self._warn)
+
+        def elapsed() -> float:
+            return loop.time() - progress.started
+
+        def stood() -> float:
+            if self.asks is not None:
+                self.asks.refresh()
+            return progress.stood
+
+        return Watch.of(self._forecast, lane, self._client.model, elapsed, stood, self._warn)
 
     def _take_back(self, asks: Alone | Team, work: Work, item: Item) -> None:
         """Count a row as not over, because it is asked again."""

@@ -224,6 +224,17 @@ def test_a_run_that_takes_longer_is_said_once():
     assert not any(steady.heard(n, 0.1 * n) for n in range(1, 1_001))
 
 
+def test_an_outage_is_no_drift():
+    """Every outage, and every pause by the user, would be taken for a wrong plan."""
+    stands = 0.0
+    drift = TimeDrift(Range(90.0, 100.0, 110.0), 1_000, lambda: stands)
+    assert not any(drift.heard(n, 0.1 * n) for n in range(1, 501))
+    stands = 300.0
+    assert not any(drift.heard(n, 300.0 + 0.1 * n) for n in range(501, 1_001))
+    slow = TimeDrift(Range(90.0, 100.0, 110.0), 1_000, lambda: stands)
+    assert slow.heard(500, 400.0) == pytest.approx(200.0)
+
+
 def test_a_range_has_its_quantiles():
     """p10 and p90 would be something else than they say."""
     range_ = Range.of([float(n) for n in range(1, 100)])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from flatout.errors import AuthenticationError, CircuitOpen, RateLimited, Refused, ServerError, Truncated
 from flatout.events import AttemptFailed, Events, InFlightCapped, LimitCrowded, TargetDown, TargetPaused
 from flatout.journey import Journey
+from flatout.layers.limit import TargetStatus
 from flatout.progress._counters import Progress, PromptCacheUse
 from flatout.progress._tally import Tally
 from flatout.values import Call, Reply, Result, Usage
@@ -124,9 +124,9 @@ def test_only_pauses_that_can_be_read_are_shown(client: Client, tally: Tally, pr
     assert progress.stopped == {"dead": "wrong key"}
 
 
-def state(**what: object) -> SimpleNamespace:
+def state(**what: Any) -> TargetStatus:
     """What one target is doing, as a client tells it."""
-    return SimpleNamespace(**{"target": "m", "pace": None, "rising": False, "allows": {}, "shared": False, **what})
+    return TargetStatus(**{"target": "m", **what})
 
 
 def test_what_holds_a_run_is_told_of_the_target_that_takes_calls(
@@ -176,3 +176,14 @@ def test_the_fullest_queue_says_what_holds(client: Client, tally: Tally, progres
     refresh(tally)
     assert (progress.in_flight, progress.waiting, progress.holds) == (3, 9, "tokens")
     assert (progress.cost, progress.unpriced) == (0.5, 1)
+
+
+def test_a_run_stands_only_while_no_target_takes_calls(client: Client, tally: Tally, progress: Progress) -> None:
+    """A plan would be said to be wrong after every outage; or never, of a route with a target that is always down."""
+    down = state(target="a/m", in_flight=0, waiting=1, holds="outage", held={"paused": 2.0}, holds_since=-60.0)
+    client.states = [down]
+    at = refresh(tally)
+    assert progress.stood == pytest.approx(62.0 + at, abs=0.1)
+    client.states = [down, state(target="b/m", in_flight=9, waiting=1, holds="requests", held={"paused": 2.0})]
+    refresh(tally)
+    assert progress.stood == 2.0

@@ -244,7 +244,16 @@ def test_a_run_in_another_lane_is_not_held_against_the_forecast() -> None:
     told: list[str] = []
     fact = fact_of(Plan(calls=100, left=100, cost=Range(1.0, 2.0, 3.0)), {})
     for lane, there in (("live", True), ("flex", False)):
-        assert (Watch.of(fact, lane, "m", lambda: 0.0, told.append) is not None) is there
+        assert (Watch.of(fact, lane, "m", lambda: 0.0, lambda: 0.0, told.append) is not None) is there
+
+
+def test_a_plan_is_not_said_to_be_wrong_after_an_outage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An outage of a minute would be extrapolated to all rows that are left: "will take about 160 s, not 8 to 9"."""
+    job = Job(tmp_path)
+    job.plan()
+    job.provider = ProviderModel(ProviderSettings(latency=0.5, outage=(3.0, 60.0)))
+    assert job.run().unfinished == 0
+    assert "will take about" not in caplog.text
 
 
 def test_the_forecast_of_a_lane_has_its_price(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ expected to cost a third more, too.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from flatout.values.plan import Range
 
@@ -69,17 +70,25 @@ class CostDrift:
 class TimeDrift:
     """Compares the time with its forecast. Only a job that takes longer is news.
 
+    The time in which no call could go does not count. No plan foresees an outage, or a pause by a person.
+
     Args:
         forecast: seconds for all calls.
         calls: how many there are.
+        stood: says for how many seconds no call could go so far. It is asked only before there is news.
+
+    Attributes:
+        stood: what it said last.
     """
 
-    __slots__ = ("_calls", "_forecast", "_said")
+    __slots__ = ("_calls", "_forecast", "_said", "_stands", "stood")
 
-    def __init__(self, forecast: Range, calls: int) -> None:
+    def __init__(self, forecast: Range, calls: int, stood: Callable[[], float] = lambda: 0.0) -> None:
         self._forecast = forecast
         self._calls = calls
+        self._stands = stood
         self._said = False
+        self.stood = 0.0
 
     def heard(self, over: int, elapsed: float) -> float | None:
         """Hear how many calls are over after ``elapsed`` seconds.
@@ -87,8 +96,16 @@ class TimeDrift:
         Returns:
             The renewed forecast in seconds, once, if it has left the range; None otherwise.
         """
-        if self._said or over < PART * self._calls or elapsed < PART * self._forecast.p50:
+        if self._said or over < PART * self._calls or self._news(over, elapsed) is None:
             return None
-        renewed = elapsed * self._calls / over
-        self._said = renewed > self._forecast.p90 + SLACK and elapsed > PART * renewed
-        return renewed if self._said else None
+        self.stood = self._stands()
+        renewed = self._news(over, elapsed)
+        self._said = renewed is not None
+        return renewed
+
+    def _news(self, over: int, elapsed: float) -> float | None:
+        """The renewed forecast, if it has left the range."""
+        went = elapsed - self.stood
+        renewed = went * self._calls / over
+        late = renewed > self._forecast.p90 + SLACK and went > PART * max(renewed, self._forecast.p50)
+        return renewed if late else None

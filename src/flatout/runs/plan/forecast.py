@@ -55,11 +55,17 @@ class Watch:
         forecast: the plan's.
         model: the model of rows that name none.
         elapsed: says for how many seconds the run has been going on.
+        stood: says for how many seconds of that no call could go.
         tell: receives a sentence when the run leaves the forecast.
     """
 
     def __init__(
-        self, forecast: Forecast, model: str | None, elapsed: Callable[[], float], tell: Callable[[str], None]
+        self,
+        forecast: Forecast,
+        model: str | None,
+        elapsed: Callable[[], float],
+        stood: Callable[[], float],
+        tell: Callable[[str], None],
     ) -> None:
         self._forecast = forecast
         self._model = model
@@ -68,18 +74,24 @@ class Watch:
         self._over = 0
         self._estimator = Estimator()
         self._cost = CostDrift(forecast.cost) if forecast.cost is not None else None
-        self._time = TimeDrift(forecast.seconds, forecast.left) if forecast.seconds is not None else None
+        self._time = TimeDrift(forecast.seconds, forecast.left, stood) if forecast.seconds is not None else None
 
     @classmethod
     def of(
-        cls, fact: Any, lane: str, model: str | None, elapsed: Callable[[], float], tell: Callable[[str], None]
+        cls,
+        fact: Any,
+        lane: str,
+        model: str | None,
+        elapsed: Callable[[], float],
+        stood: Callable[[], float],
+        tell: Callable[[str], None],
     ) -> Watch | None:
         """A watch over the forecast in a run file; None if there is none for this lane."""
         try:
             forecast = None if fact is None else msgspec.convert(fact, Forecast)
         except msgspec.ValidationError:  # of another version
             return None
-        return None if forecast is None or forecast.lane != lane else cls(forecast, model, elapsed, tell)
+        return None if forecast is None or forecast.lane != lane else cls(forecast, model, elapsed, stood, tell)
 
     def heard(self, result: Result[Any] | None, work: Work) -> None:
         """A row is over. Without a result it was dropped."""
@@ -99,4 +111,5 @@ class Watch:
         if self._time is not None and (longer := self._time.heard(self._over, self._elapsed())) is not None:
             assert self._forecast.seconds is not None
             low, high = lasting(self._forecast.seconds.p10), lasting(self._forecast.seconds.p90)
-            self._tell(f"the rows that the plan left will take about {lasting(longer)}, not {low} to {high}")
+            beside = f", beside {lasting(self._time.stood)} of outages and pauses" if self._time.stood >= 1.0 else ""
+            self._tell(f"the rows that the plan left will take about {lasting(longer)}, not {low} to {high}{beside}")

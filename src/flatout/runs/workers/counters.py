@@ -32,6 +32,7 @@ def add_up(parts: Sequence[Progress], into: Progress, *, divides: bool = False) 
     into.prompt_cache = sum((part.prompt_cache for part in parts), PromptCacheUse())
     into.shares = added(*(part.shares for part in parts))
     into.failures = _failures(part.failures for part in parts)
+    into.stood = max((part.stood for part in parts), default=0.0)  # outages and pauses are those of all
     into.searched = frozenset(cause for part in parts for cause in part.searched)
     into.hosted = all(part.hosted for part in parts)
     into.others_go = any(part.others_go for part in parts)
