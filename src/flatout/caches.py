@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Protocol
 
 from .values.answers import Entry, Shelf, Size
@@ -12,6 +13,9 @@ from .values.place import Place, is_place, redis_place
 
 Name = str | os.PathLike[str]
 """A path, or an address such as ``redis://host:6379/0/team``."""
+
+CACHE = "cache"
+"""The fact in a run file which cache the command had that asked its rows last, as `lasting_name` gives it."""
 
 
 class Reader(Protocol):
@@ -73,6 +77,13 @@ def prune(cache: Name, before: float) -> tuple[int, int]:
     from .store.answers_reader import prune as remove_from
 
     return remove_from(cache, before)
+
+
+def lasting_name(cache: Name | None) -> str:
+    """The name of a cache that holds in other folders, too; "" for no cache. Addresses have no passwords in them."""
+    if cache is None:
+        return ""
+    return str(cache if place_named(cache) is not None else Path(cache).absolute())
 
 
 def place_named(cache: Name) -> Place | None:

@@ -37,7 +37,7 @@ WHY_EPILOG = """\
 
 $ flatout cache why answers.jsonl 3    # why row 3 was asked
 $ flatout cache why answers.jsonl order-1138
-$ flatout cache why answers.jsonl 3 --cache answers.cache
+$ flatout cache why answers.jsonl 3 --cache answers.cache  # compare with another cache
 """
 
 PRUNE_EPILOG = """\
@@ -84,11 +84,11 @@ def why(
     run: RunName,
     row: Annotated[str, typer.Argument(metavar="ROW", help="The row's number in the output, from 1, or its id.")],
     cache: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The cache; default the one in your cache folder.")
+        str | None, typer.Option(metavar="FILE", help="The cache; default the one that the run had.")
     ] = None,
 ) -> int:
     """Say why a row of a run was not answered from the cache: the first field that differs from the nearest answer."""
-    from flatout.caches import reader
+    from flatout.caches import CACHE, reader
     from flatout.durable.asked import distance
     from flatout.durable.records import is_cached
     from flatout.errors import ConfigError
@@ -98,7 +98,7 @@ def why(
     place = find(run)
     with RunReader.open(place) as read:
         index = find_row(read, row, lambda index: bool(read.item(index) or row_in_batch(read, index)))
-        item, batch, job = read.item(index), row_in_batch(read, index), read.info().job
+        item, batch, job, had = read.item(index), row_in_batch(read, index), read.info().job, read.fact(CACHE)
     number = index + 1
     if item is None and batch is not None:
         show(f"Row {number} has no result yet. It {_in_batch(batch)}.", fit=True)
@@ -109,17 +109,33 @@ def why(
         show(f"Row {number} was answered from a cache.")
         return 0
     question = _question(item, job, str(place))
-    asked_of = _place(cache)
-    if cache is None and not Path(asked_of).exists():
-        raise ConfigError(f"there is no cache {asked_of}: if the run had another one, add --cache FILE")
-    with reader(asked_of) as kept:
+    if cache is None and had == "":
+        show(f"Row {number} was asked because the run had no cache; --cache gives it one.", fit=True)
+        return 0
+    with reader(_place(None) if cache is None and had is None else cache or _of_run(had)) as kept:
         began = item.finished_at - (item.seconds or 0.0)  # its own answer was kept after that
         before = (entry for entry in kept.entries() if entry.kept.at <= began)
         nearest = min(before, key=lambda entry: distance(_asked(entry), question), default=None)
     show(_reason(number, question, nearest), fit=True)
+    if cache is None and had is None:
+        show("The run does not say which cache it had: this is about the one in your cache folder.", fit=True)
     if note := _not_kept(item):
         show(note, fit=True)
     return 0
+
+
+def _of_run(had: Any) -> str:
+    """The cache that a run file names. The file may be anybody's, so no server is asked because of it.
+
+    Raises:
+        ConfigError: it is the address of a server.
+    """
+    from flatout.errors import ConfigError
+    from flatout.values.place import is_place
+
+    if not isinstance(had, str) or is_place(had):
+        raise ConfigError(f"the run had the cache {clean(str(had))}: to ask it, add --cache {clean(str(had))}")
+    return had
 
 
 def _in_batch(batch: RowInBatch) -> str:

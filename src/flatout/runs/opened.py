@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import ValidationError, convert, to_builtins
 
+from flatout.caches import CACHE, lasting_name
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
 from flatout.lending import Debt
@@ -249,6 +250,7 @@ class Opened:
         self._store.set_command(options.to_continue(str(self.run_file)))  # only now: the rows are those of the run
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(WORKERS, options.workers)
+        self._store.set_fact(CACHE, lasting_name(client.engine.settings.cache))
         self._store.set_fact(SOURCE, self.claim.source)
         self._store.set_fact(OUTPUTS, self.claim.mine)
         if options.lane != "auto":  # else it is not chosen yet

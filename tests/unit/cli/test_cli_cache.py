@@ -168,12 +168,32 @@ def test_why_tells_a_stranger_what_is_different(provider, capsys, before, now, s
     assert said in " ".join(capsys.readouterr().out.split())
 
 
-def test_why_says_how_the_cache_of_the_run_is_named(provider, capsys):
-    """Users would read that there is no cache, though their run has one."""
-    run(["a"], "out.jsonl", "--cache", "a.cache")
-    assert main(["cache", "why", "out.jsonl", "1"]) == 2
-    assert "add --cache FILE" in capsys.readouterr().err
-    assert main(["cache", "why", "out.jsonl", "1", "--cache", "a.cache"]) == 0
+def test_why_looks_into_the_cache_of_the_run(provider, capsys, monkeypatch, tmp_path):
+    """Users would read what another cache lacks, or that there is none, though their run has one."""
+    run(["a"], "before.jsonl", "--cache", "a.cache")
+    run(["b"], "out.jsonl", "--cache", "a.cache")
+    run(["b"], "without.jsonl")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert main(["cache", "why", "../out.jsonl", "1"]) == 0
+    assert 'differs in prompt: was "a", is now "b"' in capsys.readouterr().out
+    assert main(["cache", "why", "../without.jsonl", "1"]) == 0
+    assert "the run had no cache" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("had", "status", "said"),
+    [(None, 0, "does not say which cache"), ("redis://host/0/team", 2, "add --cache redis://host/0/team")],
+)
+def test_why_asks_no_server_that_a_file_names(provider, capsys, had, status, said):
+    """A run file from somebody else would have a password sent to any server, or hide what is compared."""
+    run(["a"], "out.jsonl", "--cache")
+    with closing(sqlite3.connect("out.jsonl.flatout")) as connection, connection:
+        connection.execute("UPDATE facts SET value = ? WHERE name = 'cache'", (json.dumps(had),))
+    assert main(["cache", "why", "out.jsonl", "1"]) == status
+    told = capsys.readouterr()
+    assert said in " ".join((told.out + told.err).split())
 
 
 def test_the_cache_is_listed_exported_and_pruned(provider, capsys):
