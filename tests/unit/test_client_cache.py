@@ -272,7 +272,7 @@ def test_a_file_that_takes_no_new_answers_is_still_read(file, caplog):
 
     run_virtual(main())
     assert wire.prompts == ["new", "newer"]
-    assert [record.message for record in caplog.records if "keeps no new answers any more" in record.message]
+    assert [record.message for record in caplog.records if "keeps no new answers: " in record.message]
     assert len(caplog.records) == 1
 
 

@@ -6,7 +6,8 @@ import logging
 import math
 import os
 import sqlite3
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from flatout.errors import ConfigError
 from flatout.values.answers import Found, New, Wanted
@@ -26,6 +27,9 @@ POLL = 0.25
 AT_ONCE = 32
 """Questions that one statement looks up. One by one, each takes twice as long."""
 
+RETRY = 60.0
+"""Seconds after a failed write until the next one is tried."""
+
 _SQL = queries("answers")
 _CONNECTION = queries("connection")
 _log = logging.getLogger("flatout")
@@ -36,6 +40,7 @@ class AnswersFile:
 
     Args:
         path: the file; made at the first answer if it is missing.
+        clock: tells the present, in seconds.
 
     Raises:
         ConfigError: the file cannot be used as a cache.
@@ -47,13 +52,14 @@ class AnswersFile:
     poll = POLL
     beat = math.inf
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._place = Place.to(path)
         opened(self._place).close()  # so that an unusable file is known before anything is sent
         self.name = str(self._place.name)
         self._connection: sqlite3.Connection | None = None
         self._claims = Claims(self._place.beside("-claims"))
-        self._keeps = True
+        self._clock = clock
+        self._refused_at: float | None = None  # when a write failed last; None after one that did not
 
     def check(self) -> None:
         """Nothing to do: the file was looked at when this was made."""
@@ -72,13 +78,14 @@ class AnswersFile:
         """Keep new answers, and free their questions, even if that fails.
 
         A full disk, or a program that locks the file, keeps nobody from reading. So what is there is used all the same.
+        New answers are dropped, and every `RETRY` seconds some are tried again.
         """
         try:
-            if self._keeps:
+            if self._refused_at is None or self._clock() >= self._refused_at + RETRY:
                 self._write(new)
+                self._tell_kept()
         except (sqlite3.Error, OSError, ConfigError) as error:
-            self._keeps = False  # a lock would be waited for again and again, and lookups behind it
-            _log.warning("the cache %s keeps no new answers any more: %s", self.name, self.reason(error))
+            self._tell_refused(error)
         finally:
             for each in new:
                 self._claims.free(each.key)
@@ -86,8 +93,24 @@ class AnswersFile:
     def _write(self, new: Sequence[New]) -> None:
         rows = [(each.key, each.kept.at, each.kept.cost, each.kept.said, each.asked()) for each in new]
         connection = self._open()
-        with database.transaction(connection):
-            connection.executemany(_SQL["put"], rows)
+        if self._refused_at is not None:
+            connection.execute(_CONNECTION["be_brief"])  # lookups wait behind a write that waits for a lock
+        try:
+            with database.transaction(connection):
+                connection.executemany(_SQL["put"], rows)
+        finally:
+            connection.execute(_CONNECTION["be_patient"])
+
+    def _tell_refused(self, error: Exception) -> None:
+        if self._refused_at is None:
+            said = "the cache %s keeps no new answers: %s; it is tried again every %g s"
+            _log.warning(said, self.name, self.reason(error), RETRY)
+        self._refused_at = self._clock()
+
+    def _tell_kept(self) -> None:
+        if self._refused_at is not None:
+            self._refused_at = None
+            _log.warning("the cache %s keeps new answers again", self.name)
 
     def free(self, key: bytes) -> None:
         """Let other processes ask a question."""

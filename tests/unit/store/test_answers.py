@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from flatout import Reply
 from flatout.store import byte_locks
 from flatout.store.answers import PATIENCE, Answers
-from flatout.store.answers_shelf import AT_ONCE, POLL, AnswersFile
+from flatout.store.answers_shelf import AT_ONCE, POLL, RETRY, AnswersFile
 from flatout.store.claims import FILES, Claims
 from flatout.testing import run_virtual
+from flatout.values.answers import New
 from flatout.values.kept import Kept
 from tests.support.asking_processes import CALLS, DEATHS, KEY, ask_together
 
@@ -216,7 +217,33 @@ def test_a_cache_that_breaks_lets_the_others_ask(file, caplog):
         await other.close()
 
     run_virtual(main())
-    assert "keeps no new answers any more" in caplog.text
+    assert "keeps no new answers: " in caplog.text
+
+
+@pytest.mark.parametrize("why", ["full", "locked"])
+def test_a_file_that_took_no_answers_takes_them_when_there_is_room_again(file, caplog, why):
+    """Once a disk was full for a moment, a service that lives for weeks would pay for every answer anew."""
+    moments = iter([0.0, RETRY - 1.0, RETRY, RETRY, 2 * RETRY])
+    shelf = AnswersFile(file, lambda: next(moments))
+    with closing(shelf), closing(sqlite3.connect(file, isolation_level=None)) as other:
+        connection = shelf._open()
+        if why == "full":
+            connection.execute("PRAGMA max_page_count = 1")
+        else:
+            connection.execute("PRAGMA busy_timeout = 0")
+            other.execute("BEGIN IMMEDIATE")
+        large = New(KEY, kept("x" * 100_000), lambda: b"{}")
+        for _ in range(3):  # fails, is not tried, and fails
+            shelf.keep([large])
+        connection.execute("PRAGMA max_page_count = 1000000")
+        other.execute("ROLLBACK") if why == "locked" else None
+        shelf.keep([large])
+        assert Claims(file.with_name(f"{file.name}-claims")).take(KEY)  # nobody holds it
+        (answers,) = other.execute("SELECT count(*) FROM answers").fetchone()
+        assert answers == 1
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
+    said = [record.getMessage().partition(": ")[0] for record in caplog.records]
+    assert said == [f"the cache {file} keeps no new answers", f"the cache {file} keeps new answers again"]
 
 
 def test_claims_are_files_of_their_owner_alone(tmp_path):

@@ -32,6 +32,9 @@ PRAGMA synchronous = NORMAL;
 -- be_brief: Wait for readers 200 ms at most.
 PRAGMA busy_timeout = 200;
 
+-- be_patient: Wait for other programs for 30 s again, as a new connection does.
+PRAGMA busy_timeout = 30000;
+
 -- checkpoint: Merge the log into the file and empty it.
 PRAGMA wal_checkpoint(TRUNCATE);
 
