@@ -150,7 +150,7 @@ class Client(ManyCalls):
         self._keep_raw = keep_raw
         self._control = None if control is None else _controlled(control)
         kept = _kept_answers(targets, settings, reuse)
-        self._vectors = partial(vectors_of, kept=kept, max_age=settings.cache_max_age)
+        self._vectors = partial(vectors_of, kept=kept, max_age=settings.cache_max_age, asking={})
         self._engine = Engine(targets, settings, config, transport=transport, trust_env=trust_env, seed=seed, kept=kept)
 
     def __repr__(self) -> str:

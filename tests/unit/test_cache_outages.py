@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -14,6 +15,7 @@ from flatout import Call, Client, Limits, Reply, ServerError
 from flatout.cluster import answers as module
 from flatout.cluster.answers import HICCUP, POLL, REST, AnswersInRedis
 from flatout.journey import Journey, reset_journey, set_journey
+from flatout.layer import Request, Response
 from flatout.layers.cache import Cache
 from flatout.store.answers import UNHURRIED, Answers
 from flatout.testing import digest_of
@@ -113,6 +115,33 @@ def test_copies_of_a_task_ask_each_row_once_after_an_outage(line, lasts, empty):
         assert len(late) <= (3 if empty else 0)
         assert len(twice) <= lasts + NOTICED + 3
         assert sum(len(wire.prompts) for wire in wires) == len(rows) + len(twice)
+
+    line.play(main)
+
+
+def test_texts_that_wait_for_their_turn_are_embedded_once_though_their_claims_are_lost(line):
+    """Whoever embeds the same texts after a restart would pay for all that still wait for their turn."""
+    texts = [f"{number}" for number in range(5_000)]
+    paid: Counter[str] = Counter()
+
+    class Embeddings(Wire):
+        async def send(self, request: Request) -> Response:
+            asked = json.loads(request.body)["input"]
+            paid.update(asked)
+            data = [{"index": place, "embedding": [1.0]} for place in range(len(asked))]
+            return Response(200, {}, json.dumps({"data": data}).encode())
+
+    async def main() -> None:
+        async with worker(Embeddings(), rpm=6) as one, worker(Embeddings(), rpm=6_000) as other:
+            asking = asyncio.create_task(one.embed(texts))
+            await asyncio.sleep(1.0)
+            await away(line, 8.0)
+            for name in [name for name in line.values if ":claims:" in name]:
+                del line.values[name]
+            await asyncio.sleep(NOTICED)
+            assert len(paid) < len(texts)
+            assert all(result.ok for some in await asyncio.gather(asking, other.embed(texts)) for result in some)
+        assert paid == Counter(texts)
 
     line.play(main)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import pytest
@@ -192,6 +192,42 @@ def test_a_vector_that_is_kept_is_not_asked_again(tmp_path):
     assert [result.item for result in again] == ["ccc", "new", "a"]
     assert again[0].reply.cached.cost == first[5].cost
     assert again[0].cost == 0
+
+
+@pytest.mark.parametrize("clients", [1, 2])
+def test_texts_that_are_asked_at_the_same_time_are_paid_once(tmp_path, clients):
+    """Two workers that embed the same table would both pay for it, and so would two parts of one program."""
+    server, texts = Embeddings(), [f"{number}" for number in range(3_000)]
+
+    async def main() -> list[list[Any]]:
+        async with AsyncExitStack() as stack:
+            cached = {"cache": tmp_path / "answers.cache"}
+            made = [await stack.enter_async_context(client(server, **cached)) for _ in range(clients)]
+            halves = texts[:2_000], texts[:999:-1]  # a thousand texts in both, in another order
+            return await asyncio.gather(*(made[n % clients].embed(half) for n, half in enumerate(halves)))
+
+    found = run_virtual(main())
+    assert all(result.ok and result.output[0] == len(result.item) for some in found for result in some)
+    assert sum(server.sizes) == len(texts)
+
+
+def test_texts_of_a_request_that_fails_are_asked_by_the_other_process(tmp_path):
+    """A process that waits for another one's vectors would have none, or wait for minutes."""
+    server = Embeddings(fail=1)
+
+    async def main() -> None:
+        options = {"cache": tmp_path / "answers.cache", "retries": 0}
+        async with client(server, **options) as one, client(server, **options) as other:
+            failed, fine = await asyncio.gather(one.embed(["a"]), other.embed(["a"]))
+            assert {failed[0].ok, fine[0].ok} == {True, False}
+            cancelled = asyncio.create_task(one.embed(["b"]))
+            await asyncio.sleep(0.5)
+            waiting = asyncio.create_task(other.embed(["b"]))
+            await asyncio.sleep(0.1)
+            cancelled.cancel()
+            assert (await asyncio.wait_for(waiting, 3.0))[0].ok
+
+    run_virtual(main())
 
 
 def test_other_dimensions_and_other_models_are_other_vectors(tmp_path):

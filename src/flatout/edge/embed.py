@@ -16,10 +16,9 @@ from flatout.journey import Journey
 from flatout.policies.failures.decision import Decision, decide
 from flatout.providers.formats.embeddings import Batch, Caps, pack
 from flatout.values import Call, Reply, Result
-from flatout.values.kept import Kept
 
 from .fan_out import fan_out, outcome
-from .kept_vectors import KeptVectors, known
+from .kept_vectors import MOST_ASKED, KeptVectors, known
 
 Ask = Callable[[Call, Journey], Awaitable[Reply]]
 CallOf = Callable[[Sequence[str]], Call]
@@ -56,8 +55,9 @@ async def embed(
         heard: hears of each result as it completes.
     """
     made = partial(call_of, model=model, dimensions=dimensions)
-    request = partial(_request, caps=caps, ask=ask, call_of=made, window=window, heard=heard)
-    vectors = await kept(made)
+    if (vectors := await kept(made)) is not None:
+        window = min(window, MOST_ASKED // caps.texts)
+    request = partial(_request, caps=caps, ask=ask, call_of=made, window=window, heard=heard, vectors=vectors)
     return await request(texts) if vectors is None else await _with(vectors, list(texts), request, heard)
 
 
@@ -67,7 +67,7 @@ async def _with(
     request: Callable[[list[Any]], Awaitable[list[Result[array[float]]]]],
     heard: Callable[[Result[array[float]]], None] | None,
 ) -> list[Result[array[float]]]:
-    """Embed the texts whose vectors are not kept, equal ones once, and keep the new vectors."""
+    """Embed the texts whose vectors are not kept, equal ones once."""
     found = await vectors.find(texts)
     results: dict[int, Result[array[float]]] = {}
     first: dict[str, int] = {}  # the places of the texts to ask for
@@ -84,19 +84,12 @@ async def _with(
             heard(result)
     for place, result in zip(asked, await request([texts[place] for place in asked]), strict=True):
         results[place] = replace(result, index=place)
-        if result.output is not None and (kept := vectors.keep(texts[place], result.output, result.cost)) is not None:
-            found[texts[place]] = kept
     for place, text in enumerate(texts):
         if place not in results:  # an earlier one is equal
-            results[place] = again = _again(place, results[first[text]], found.get(text))
+            results[place] = again = vectors.again(place, results[first[text]])
             if heard is not None:
                 heard(again)
     return [results[place] for place in range(len(texts))]
-
-
-def _again(place: int, result: Result[array[float]], kept: Kept | None) -> Result[array[float]]:
-    one = known(place, result.item, kept) if kept is not None else None
-    return one if one is not None else replace(result, index=place, attempts=0, cost=0.0)
 
 
 def no_text(place: int, value: Any) -> Result[array[float]]:
@@ -122,16 +115,21 @@ async def _request(
     call_of: CallOf,
     window: int,
     heard: Callable[[Result[array[float]]], None] | None,
+    vectors: KeptVectors | None,
 ) -> list[Result[array[float]]]:
-    async def answer(batch: Batch) -> list[Result[array[float]]]:
+    async def begin(batch: Batch) -> list[Result[array[float]]]:
         alone: Any = batch.texts[0]
         if not isinstance(alone, str):
             return [no_text(batch.indexes[0], alone)]
-        journey = Journey(asyncio.get_running_loop().time())
+        return await (answer(batch) if vectors is None else vectors.spare(batch, answer))
+
+    async def answer(batch: Batch, journey: Journey | None = None) -> list[Result[array[float]]]:
+        journey = journey or Journey(asyncio.get_running_loop().time())
         try:
             reply = await ask(call_of(batch.texts), journey)
         except CallError as error:
             if len(batch.texts) > 1 and may_be_one_text(error):
+                journey.attempt.in_flight = True  # a half may be paid while the other waits: nobody gives them up
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
             return _results(batch, journey, [None] * len(batch.texts), error)
@@ -140,7 +138,7 @@ async def _request(
         return _results(batch, journey, [_vector(vector) for vector in reply.output or ()], None)
 
     found: dict[int, Result[array[float]]] = {}
-    async with aclosing(fan_out(pack(texts, caps), lambda _, batch: answer(batch), window)) as batches:
+    async with aclosing(fan_out(pack(texts, caps), lambda _, batch: begin(batch), window)) as batches:
         async for results in batches:
             for result in results:
                 found[result.index] = result
