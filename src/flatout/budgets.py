@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .config.folders import state_folder
-from .lending import Lender
+from .money.lending import Lender
 from .values.accounts import Account
 from .values.budget import Budget
 from .values.place import Place, is_place, place_of

@@ -19,7 +19,7 @@ from .errors import ConfigError, InvalidRequest
 from .events import TARGETS, Event, Events
 from .journey import Journey, current_journey, reset_journey, set_journey
 from .layer import CallNext, Transport
-from .prices import Prices
+from .money.prices import Prices
 from .providers import codec_for
 from .providers.formats.embeddings import CAPS, Caps
 from .providers.targets import Targets

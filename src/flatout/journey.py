@@ -26,7 +26,7 @@ from .values.route import Leg
 if TYPE_CHECKING:
     from .errors import CallError
     from .layer import Journal
-    from .money import Money
+    from .money.attempt import Money
     from .policies.failures.trouble import Trouble
 
 

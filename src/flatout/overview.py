@@ -9,7 +9,7 @@ from .config.file import Config
 from .engine import Engine
 from .events import Events
 from .layers.limit import TargetStatus
-from .purse import Purse
+from .money.purse import Purse
 from .values import Call, Result
 
 

@@ -58,17 +58,17 @@ from .layers.route import Routed, Router
 from .layers.sockets import Sockets
 from .layers.timeout import Timeout
 from .layers.whole import Whole
-from .lending import Lender
 from .limiters import Limiters
+from .money.lending import Lender
+from .money.prices import Prices
+from .money.purse import Purse
 from .policies.pacing.tokens import Estimator
 from .policies.routing import Lane
-from .prices import Prices
 from .providers import codec_for, unasked_tokens
 from .providers.formats.embeddings import EmbeddingCalls
 from .providers.kept import read_again
 from .providers.question import Questions
 from .providers.schemas.salvage import salvage
-from .purse import Purse
 from .store.memory import Memory
 from .values import Call, Limits, Reply, Route, Target, Usage
 from .values.budget import Budget as Allowed

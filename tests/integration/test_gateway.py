@@ -20,7 +20,7 @@ import pytest
 
 from flatout import Budget, Client, Limits
 from flatout.config.folders import state_folder
-from flatout.purse import SPARE
+from flatout.money.purse import SPARE
 from flatout.serve import keys, listen
 from flatout.serve.callers import Allowed
 from flatout.store.scopes import accounts

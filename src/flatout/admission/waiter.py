@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from flatout.errors import CallError
 from flatout.layer import Turn
-from flatout.money import Money
+from flatout.money.attempt import Money
 from flatout.policies.failures.service import Service
 from flatout.policies.pacing.tokens import Need
 from flatout.values import Call

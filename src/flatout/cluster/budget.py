@@ -16,7 +16,7 @@ from importlib import resources
 import msgspec
 
 from flatout.errors import ConfigError
-from flatout.lending import Borrower
+from flatout.money.lending import Borrower
 from flatout.policies.shared_money import BEAT, SOON, SPARE, Ask, Borrowing, Granted, Pot
 from flatout.policies.spending import Loan
 from flatout.presence import Presence
@@ -44,7 +44,7 @@ _pot = msgspec.msgpack.Decoder(Pot).decode
 
 
 class BudgetInRedis:
-    """Lends money from a shared budget; see `flatout.lending.Lender`.
+    """Lends money from a shared budget; see `flatout.money.lending.Lender`.
 
     While the server is away, what is borrowed may be spent. Then calls wait: nobody lets them go.
 
@@ -74,7 +74,7 @@ class BudgetInRedis:
         return f"BudgetInRedis({self._budget}, borrowed=${self._own.lent:.4f})"
 
     def check(self) -> None:
-        """See `flatout.lending.Lender`. The server must be there, let us in, and be able to keep a budget."""
+        """See `flatout.money.lending.Lender`. The server must be there, let us in, and be able to keep a budget."""
         self._presence.check()
 
     @property
@@ -87,7 +87,7 @@ class BudgetInRedis:
         self._borrower = borrower
 
     async def lend(self, need: float, used: float) -> Loan | None:
-        """See `flatout.lending.Lender`. While the server is away, None comes once a second."""
+        """See `flatout.money.lending.Lender`. While the server is away, None comes once a second."""
         async with self._turn:
             granted = await self._exchange(self._own.ask(used, need=need))
         if granted is None:
@@ -96,7 +96,7 @@ class BudgetInRedis:
         return Loan(granted.usd, granted.left)
 
     async def take_over(self, usd: float, at: float) -> bool:
-        """See `flatout.lending.Lender`. Waits for the server."""
+        """See `flatout.money.lending.Lender`. Waits for the server."""
         while True:
             async with self._turn:
                 ask = self._own.ask(self._used(), more=usd, more_at=at)
@@ -106,7 +106,7 @@ class BudgetInRedis:
             await asyncio.sleep(BEAT)
 
     async def give_back(self, usd: float) -> bool:
-        """See `flatout.lending.Lender`. The server hears of this with the next word."""
+        """See `flatout.money.lending.Lender`. The server hears of this with the next word."""
         if self._turn.locked():  # the answer under way would change what is lent, too
             return False
         self._own.lent -= usd
@@ -114,7 +114,7 @@ class BudgetInRedis:
         return True
 
     async def close(self, used: float) -> None:
-        """See `flatout.lending.Lender`. A budget from which nothing was lent is not touched."""
+        """See `flatout.money.lending.Lender`. A budget from which nothing was lent is not touched."""
         if self._timer is not None:
             async with self._turn:
                 await self._exchange(self._own.ask(used, leaves=True))
@@ -129,7 +129,7 @@ class BudgetInRedis:
         return self._left
 
     def take_back(self, borrower: str, spent: float) -> None:
-        """See `flatout.lending.Lender`. Nothing is done while the other process may live, or if the server is away."""
+        """See `flatout.money.lending.Lender`. Does nothing while the process may live, or the server is away."""
         with suppress(OSError):
             self._run([self._key], ["take_back", _encode((self._budget.per, borrower, spent))])
 

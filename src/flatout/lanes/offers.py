@@ -1,7 +1,7 @@
 """Which lanes a target has, and how its batch endpoint is spoken to.
 
 An endpoint says which form its batches have (`flatout.values.Endpoint.batch`) and how it sells flex (`Endpoint.flex`).
-What a lane costs is in the price list (`flatout.prices.Prices.share`).
+What a lane costs is in the price list (`flatout.money.prices.Prices.share`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The money is reserved further in, when the target's queue lets the attempt go (`flatout.admission`): if all calls that
 wait for their turn held money, one process would hold all of a small budget that it shares with others. How much is
-reserved, and whether that is left, is decided by `flatout.policies.spending`. `flatout.purse` has the sums.
+reserved, and whether that is left, is decided by `flatout.policies.spending`. `flatout.money.purse` has the sums.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from functools import partial
 from flatout.errors import CallError, DeadlineExceeded
 from flatout.journey import Journey, current_journey
 from flatout.layer import CallNext
-from flatout.money import Money
+from flatout.money.attempt import Money
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.policies.failures.decision import may_have_billed
 from flatout.policies.pacing.tokens import most_input
-from flatout.prices import Prices
-from flatout.purse import Purse
 from flatout.values import Call, Reply, Target
 
 MOST_BILLS = 50
@@ -96,7 +96,7 @@ class Budget:
             self._loading = None
 
     async def _reserved(self, call: Call, call_next: CallNext) -> Reply:
-        """Have the call's money reserved when it is let go; see `flatout.money.Money`."""
+        """Have the call's money reserved when it is let go; see `flatout.money.attempt.Money`."""
         journey = current_journey()
         account = journey.account
         money = journey.money = self._money(call)

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from flatout.money.prices import Prices
 from flatout.policies.pacing.tokens import Estimator
 from flatout.policies.prefixes import Sharing, sharing
-from flatout.prices import Prices
 from flatout.providers.prompt_caches import CacheRules, PromptReader, rules_of
 from flatout.values import Result, Usage
 from flatout.values.plan import Range

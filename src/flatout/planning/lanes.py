@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from flatout.errors import ConfigError
 from flatout.lanes.offers import batch_format, lanes_of
 from flatout.lanes.past import WORD, recalled, seconds_of_alike
-from flatout.prices import USUAL, Prices
+from flatout.money.prices import USUAL, Prices
 from flatout.providers.registry import BUILT_IN, origin
 from flatout.values import Result, Target, Usage
 from flatout.values.plan import Lane, Plan, Range

@@ -30,8 +30,8 @@ FORECAST = "forecast"
 """The fact in the run file that holds its plan's forecast."""
 
 DEBT = "debt"
-"""The fact in the run file that says under which name its process borrows (a `flatout.purse.Debt`), if processes share
-the budget. If it is killed, the next one takes back what it did not spend."""
+"""The fact in the run file that says under which name its process borrows (a `flatout.money.lending.Debt`), if
+processes share the budget. If it is killed, the next one takes back what it did not spend."""
 
 
 WORKERS = "workers"

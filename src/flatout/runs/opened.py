@@ -14,7 +14,7 @@ from msgspec import ValidationError, convert, to_builtins
 from flatout.caches import CACHE, lasting_name
 from flatout.client import Client
 from flatout.errors import ConfigError, StoreError
-from flatout.lending import Debt
+from flatout.money.lending import Debt
 from flatout.progress._counters import Progress
 from flatout.store import Finished, ItemState, RunFile, RunReader, RunState, remove
 from flatout.store.ledger import LANE

@@ -8,8 +8,8 @@ from collections.abc import Container, Iterable, Iterator
 
 from msgspec import Struct
 
+from flatout.money.purse import Purse
 from flatout.policies.pacing.gcra import Gcra
-from flatout.purse import Purse
 from flatout.store.gateway import FailedCalls
 from flatout.values.budget import Budget
 

@@ -12,7 +12,7 @@ from flatout.edge.relay import RelayedStream, relayed, whole
 from flatout.errors import BudgetExceeded, CallError, ConfigError, DeadlineExceeded, InvalidRequest
 from flatout.journey import AttemptNotes, Journey
 from flatout.layer import Response
-from flatout.money import Money
+from flatout.money.attempt import Money
 from flatout.providers.relay import Inbound, Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import JSON, read_object, refusal_of
 from flatout.serving.answer import Answer

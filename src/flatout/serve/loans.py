@@ -17,8 +17,8 @@ from msgspec import Struct, ValidationError, convert, to_builtins
 
 from flatout.budgets import lender
 from flatout.errors import ConfigError
-from flatout.lending import Lender
-from flatout.purse import Purse
+from flatout.money.lending import Lender
+from flatout.money.purse import Purse
 from flatout.tasks.closing import close_all
 from flatout.values.budget import Budget
 from flatout.values.place import is_place

@@ -22,7 +22,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from flatout.errors import ConfigError
-from flatout.lending import Borrower
+from flatout.money.lending import Borrower
 from flatout.policies.spending import Loan
 from flatout.presence import Presence
 from flatout.values.budget import Budget
@@ -70,7 +70,7 @@ class Scope:
         return f"Scope({self._budget}, borrowed=${self._borrowed:.4f})"
 
     def check(self) -> None:
-        """See `flatout.lending.Lender`. It makes the file if the file is missing."""
+        """See `flatout.money.lending.Lender`. It makes the file if the file is missing."""
         self._presence.check()
 
     def _make(self) -> None:
@@ -97,17 +97,17 @@ class Scope:
         self._borrower = borrower
 
     async def lend(self, need: float, used: float) -> Loan:
-        """See `flatout.lending.Lender`."""
+        """See `flatout.money.lending.Lender`."""
         async with self._turn:
             return await asyncio.to_thread(self._lend, need, used)
 
     async def take_over(self, usd: float, at: float) -> bool:
-        """See `flatout.lending.Lender`. Nobody's money becomes this process's: the sum stays as it is."""
+        """See `flatout.money.lending.Lender`. Nobody's money becomes this process's: the sum stays as it is."""
         async with self._turn:
             return await asyncio.to_thread(self._take_over, usd, at)
 
     async def give_back(self, usd: float) -> bool:
-        """See `flatout.lending.Lender`."""
+        """See `flatout.money.lending.Lender`."""
         if self._borrower is not None:
             self._borrower.lose(usd)  # first, so that nobody reserves it meanwhile
         async with self._turn:
@@ -120,7 +120,7 @@ class Scope:
         return True
 
     async def close(self, used: float) -> None:
-        """See `flatout.lending.Lender`. A scope that lent nothing does not touch its file."""
+        """See `flatout.money.lending.Lender`. A scope that lent nothing does not touch its file."""
         if not self._period:
             return
         async with self._turn:

@@ -10,7 +10,7 @@ import pytest
 from flatout.errors import ConfigError, InvalidRequest
 from flatout.lanes.flex import check_flex
 from flatout.lanes.offers import lanes_of
-from flatout.prices import Prices
+from flatout.money.prices import Prices
 from flatout.providers import codec_for
 from flatout.values import Call, Usage
 

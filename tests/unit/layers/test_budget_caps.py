@@ -10,10 +10,10 @@ import pytest
 
 from flatout import Client
 from flatout.layer import Response
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.policies.pacing.tokens import ASSUMED_OUTPUT
-from flatout.prices import Prices
 from flatout.providers import codec_for, registry, unasked_tokens
-from flatout.purse import Purse
 from flatout.testing import run_virtual
 from flatout.values import Call, Target
 from tests.support.scripted_wire import Wire

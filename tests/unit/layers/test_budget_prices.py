@@ -8,9 +8,9 @@ import pytest
 
 from flatout.journey import Journey, set_journey
 from flatout.layers.budget import Budget
-from flatout.prices import Prices
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.providers import registry
-from flatout.purse import Purse
 from flatout.values import Call, Reply, Target
 
 TARGET = Target(registry.find("openai"), "gpt-5-mini")

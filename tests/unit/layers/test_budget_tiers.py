@@ -9,9 +9,9 @@ import pytest
 from flatout.errors import ConfigError
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.budget import Budget
-from flatout.prices import Prices
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.providers import registry
-from flatout.purse import Purse
 from flatout.values import Call, Reply, Target, Usage
 
 TARGET = Target(registry.find("openai"), "gpt-5-mini")

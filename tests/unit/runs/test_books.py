@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from flatout.purse import Purse
+from flatout.money.purse import Purse
 from flatout.runs.input.rows import InputSource, Row
 from flatout.runs.work import Work
 from flatout.runs.workers.books import Books

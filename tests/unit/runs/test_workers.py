@@ -18,8 +18,8 @@ from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Li
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
 from flatout.layers.limit import TargetNow
+from flatout.money.purse import Purse
 from flatout.progress._counters import Failure, Longest, Progress
-from flatout.purse import Purse
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.input.rows import Row
 from flatout.runs.job import RunOptions

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
-from flatout.purse import Purse
+from flatout.money.purse import Purse
 from flatout.store import scopes
 from flatout.store.scope import Scope
 from flatout.testing import run_virtual

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct, field
 
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.policies.batches import Bound, Learnt, learn
 from flatout.policies.pacing.tokens import most_input, most_output
-from flatout.prices import Prices
 from flatout.providers import unasked_tokens
-from flatout.purse import Purse
 from flatout.store.ledger import MONEY, LedgerReader
 from flatout.values import Call, Target, Usage
 

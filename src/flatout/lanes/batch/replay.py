@@ -21,17 +21,17 @@ from flatout.layer import Codec, Layer, Response
 from flatout.layers.cache import Cache
 from flatout.layers.reask import Reask
 from flatout.layers.whole import Whole
+from flatout.money.prices import Prices
+from flatout.money.purse import Purse
 from flatout.policies.failures.decision import Decision, Repeats, decide, may_have_billed
-from flatout.prices import Prices
 from flatout.providers.schemas.salvage import salvage
-from flatout.purse import Purse
 from flatout.stack import compose
 from flatout.store.ledger import Told
 from flatout.values import Call, Reply, Result, Target
 from flatout.values.reply import without_raw
 
 TIER = "batch"
-"""The name of the lane's price; see `flatout.prices.Prices.cost`."""
+"""The name of the lane's price; see `flatout.money.prices.Prices.cost`."""
 
 _NO_HEADERS: Mapping[str, str] = {}
 

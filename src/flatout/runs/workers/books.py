@@ -8,8 +8,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from flatout.errors import BudgetExceeded
+from flatout.money.purse import Purse
 from flatout.progress._counters import Progress, forget
-from flatout.purse import Purse
 from flatout.runs.alone import Over, nobody
 from flatout.runs.work import Work
 from flatout.store import Item, RunFile

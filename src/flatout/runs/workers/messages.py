@@ -62,7 +62,7 @@ Note = tuple[int, int, str, float, float | None, str | None, str | None]
 
 
 class Account(Struct, array_like=True, frozen=True):
-    """What a worker has spent so far; see `flatout.purse.Purse`."""
+    """What a worker has spent so far; see `flatout.money.purse.Purse`."""
 
     spent: float = 0.0
     unknown: int = 0

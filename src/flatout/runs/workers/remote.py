@@ -12,9 +12,9 @@ from itertools import count
 import msgspec
 
 from flatout.errors import BudgetExceeded
+from flatout.money.purse import Purse
 from flatout.policies.spending import Reservation, Shape
 from flatout.progress._counters import Progress
-from flatout.purse import Purse
 from flatout.store import Item
 from flatout.store.course import Happening, Stretch
 from flatout.values import Budget

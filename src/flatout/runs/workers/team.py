@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from flatout.errors import FlatoutError
+from flatout.money.purse import Purse
 from flatout.progress._counters import Progress
-from flatout.purse import Purse
 from flatout.runs.alone import Over, nobody
 from flatout.runs.skips import Skip, Skips
 from flatout.runs.stops import Stops

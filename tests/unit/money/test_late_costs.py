@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from flatout import Call, CallError, Client, prices
+from flatout import Call, CallError, Client
 from flatout.errors import AttemptTimeout
 from flatout.events import CallFinished
 from flatout.journey import Journey, reset_journey, set_journey
 from flatout.layers.budget import MOST_BILLS, Budget
+from flatout.money import prices
+from flatout.money.purse import Purse
 from flatout.providers import registry
-from flatout.purse import Purse
 from flatout.testing import run_virtual
 from flatout.values import Reply, Target, Usage
 from tests.support.scripted_wire import Wire, completion

@@ -20,7 +20,7 @@ from flatout import (
     Result,
     Route,
 )
-from flatout.purse import Purse
+from flatout.money.purse import Purse
 from flatout.store.scope import Scope
 from flatout.testing import run_virtual
 from tests.support.scripted_wire import Wire, client, completion, refusal

@@ -10,12 +10,13 @@ import asyncio
 from collections.abc import Callable, Hashable
 
 from flatout.errors import BudgetExceeded, ConfigError
-from flatout.lending import Debt, Lender
 from flatout.policies.spending import ENOUGH, Funds, Loan, Reservation, Shape, Shapes
 from flatout.text import figures
 from flatout.values.budget import Budget as Allowed
 from flatout.values.budget import Standing
-from flatout.worst_case import WorstCases
+
+from .lending import Debt, Lender
+from .worst_case import WorstCases
 
 UNKNOWN = 0.15
 """The share of what is left of a shared budget that one process may hold while it does not know what its calls cost:
@@ -128,7 +129,7 @@ class Purse:
         return self._waiting
 
     def check(self) -> None:
-        """Find out whether a budget that processes share can be kept; see `flatout.lending.Lender`. Blocks.
+        """Find out whether a budget that processes share can be kept; see `flatout.money.lending.Lender`. Blocks.
 
         Raises:
             ConfigError: it cannot.

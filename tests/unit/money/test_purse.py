@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout import BudgetExceeded
-from flatout.purse import Purse
+from flatout.money.purse import Purse
 from flatout.testing import run_virtual
 from flatout.values.budget import OVER, Budget, Standing
 

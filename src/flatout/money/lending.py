@@ -22,7 +22,7 @@ class Debt(Struct, frozen=True):
 
 
 class Borrower(Protocol):
-    """Who borrows, such as `flatout.purse.Purse`."""
+    """Who borrows, such as `flatout.money.purse.Purse`."""
 
     def used(self) -> float:
         """US dollars that it has spent, or reserved for attempts in flight."""

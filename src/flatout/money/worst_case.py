@@ -7,8 +7,9 @@ import logging
 from flatout.errors import ConfigError
 from flatout.policies.pacing.tokens import most_input, most_output
 from flatout.policies.spending import ENOUGH
-from flatout.prices import Prices
 from flatout.values import Call, Target
+
+from .prices import Prices
 
 _log = logging.getLogger("flatout")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flatout.errors import ConfigError
-from flatout.prices import Prices
+from flatout.money.prices import Prices
 from flatout.providers import registry
 from flatout.values import Endpoint, Target, Usage
 

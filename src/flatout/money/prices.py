@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 from msgspec.structs import replace
 
-from .errors import ConfigError
-from .values import Endpoint, Target, Usage
+from flatout.errors import ConfigError
+from flatout.values import Endpoint, Target, Usage
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from flatout.policies.spending import Reservation
-from flatout.purse import Purse
+
+from .purse import Purse
 
 
 class Money:
