@@ -1,4 +1,4 @@
-"""`flatout simulate` that also speaks OpenAI's Responses and Gemini's generateContent: what the vendors' SDKs ask for.
+"""`flatout simulate` that also speaks Gemini's generateContent, which a vendor's SDK asks for.
 
 Run it as a program, with settings of the simulator as JSON: it prints its address, and ends with its input.
 """
@@ -8,28 +8,21 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from flatout.layer import Response
-from flatout.providers import codec_for
-from flatout.providers.relay import Origin, inbound_for
 from flatout.serving.requests import Request
 from flatout.serving.server import Answer, HttpServer
 from flatout.testing import ProviderModel, ProviderSettings
-from flatout.testing._batches import _gemini_rows, _responses
+from flatout.testing._batches import _gemini_rows
 from flatout.testing._exchange import SimulatedExchange, begin
 from flatout.testing._server import _Provider
-from flatout.values import Call, Endpoint, Target
 
 JSON = {"content-type": "application/json"}
 EVENTS = {"content-type": "text/event-stream"}
 GEMINI = re.compile(r".*/models/([^/:]+):(generateContent|streamGenerateContent)$")
-
-_chat = codec_for(Target(Endpoint(name="simulated", base_url="http://127.0.0.1/v1"), "m"))
 
 
 class Provider(_Provider):
@@ -37,11 +30,7 @@ class Provider(_Provider):
 
     async def __call__(self, request: Request, answer: Answer) -> None:
         path = request.path
-        if path.endswith("/responses"):
-            asked = msgspec.json.decode(request.body)
-            with await self._begun(request, _responses.as_chat(request.body)) as exchange:
-                await _answer(answer, exchange, _responses.as_response, _events if asked.get("stream") else None)
-        elif (gemini := GEMINI.match(path)) is not None:
+        if (gemini := GEMINI.match(path)) is not None:
             chat = _gemini_rows.as_chat(gemini[1], _small(msgspec.json.decode(request.body)))
             with await self._begun(request, chat) as exchange:
                 await _answer(answer, exchange, _content, _contents if "stream" in gemini[2] else None)
@@ -80,13 +69,6 @@ async def _answer(answer: Answer, exchange: SimulatedExchange, whole: Any, event
         answer.begin(200, {**outcome.headers, **EVENTS}, length=None)
         for event in events(outcome.body):
             await answer.write(event)
-
-
-def _events(body: bytes) -> Iterator[bytes]:
-    reply = _chat.decode(Call("x"), Response(200, JSON, body))
-    writer = inbound_for("openai-responses").writer(Origin.of("m", time.time()))
-    yield from (writer.text(word) for word in re.findall(r"\s*\S+", reply.text))
-    yield writer.end(reply)
 
 
 def _content(body: bytes) -> bytes:

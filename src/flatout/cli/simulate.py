@@ -173,8 +173,9 @@ def simulate(
 ) -> int:
     """Play a provider: a server of OpenAI's and Anthropic's formats, with limits and faults of your choice.
 
-    Nothing leaves this machine, and nothing costs money. The answers are made up: text, JSON that fits a schema, tool
-    calls, whole or streamed; and embeddings. It has the batch endpoints of OpenAI, Anthropic, Mistral and Gemini, too.
+    It answers chat completions, Responses and Messages, whole or streamed, and embeddings. Nothing leaves this machine,
+    and nothing costs money: the answers are made up, as text, JSON that fits a schema, or tool calls. It has the batch
+    endpoints of OpenAI, Anthropic, Mistral and Gemini, too.
     """
     drawn = {
         "rate_limited": share("--error-429", error_429),

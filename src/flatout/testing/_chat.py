@@ -15,6 +15,7 @@ from . import _answers as answers
 from ._answers import MARKERS, MESSAGE_TOKENS, ChatRequest, Rejection, fate
 from ._messages import MessagesRequest, decode_messages
 from ._prompt_cache import CacheUse, Piece, PromptCache, Scope, routed
+from ._responses import decode_responses
 from ._schemas import BadSchema, fitting, misfitting
 from ._settings import ProviderSettings
 
@@ -40,26 +41,35 @@ EMPTY = Written({"role": "assistant", "content": ""}, "stop", 0)
 
 
 class Chat(Struct, gc=False):
-    """A readable chat completion request, or a Messages request in its form."""
+    """A readable chat completion request, or one of another format in its form: Messages or Responses."""
 
     body: bytes
     request: ChatRequest
     mark: bytes
     prompt_tokens: int
     messages: MessagesRequest | None = None
+    responses: bool = False
     use: CacheUse = CacheUse()
 
     @classmethod
     def of(cls, body: bytes) -> Chat:
-        request = answers.decode_request(body)
-        return cls(body, request, answers.fingerprint(request.messages), answers.count_prompt(request.messages))
+        return cls._of(body, answers.decode_request(body))
 
     @classmethod
     def of_messages(cls, body: bytes) -> Chat:
         asked = decode_messages(body)
-        request = asked.as_chat()
+        return cls._of(body, asked.as_chat(), messages=asked)
+
+    @classmethod
+    def of_responses(cls, body: bytes) -> Chat:
+        return cls._of(body, decode_responses(body).as_chat(), responses=True)
+
+    @classmethod
+    def _of(
+        cls, body: bytes, request: ChatRequest, *, messages: MessagesRequest | None = None, responses: bool = False
+    ) -> Chat:
         mark, tokens = answers.fingerprint(request.messages), answers.count_prompt(request.messages)
-        return cls(body, request, mark, tokens, asked)
+        return cls(body, request, mark, tokens, messages, responses)
 
     def cost(self, *, reserve: bool) -> int:
         """Tokens that are charged on admission. Anthropic does not charge what is read from the cache."""

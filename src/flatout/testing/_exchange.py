@@ -16,15 +16,13 @@ PIECE = 64 * 1024
 """Bytes of a long body that arrive at once."""
 
 
-async def begin(
-    model: ProviderModel, body: bytes, authorization: str, *, embeddings: bool = False, messages: bool = False
-) -> SimulatedExchange:
+async def begin(model: ProviderModel, body: bytes, authorization: str, **kind: bool) -> SimulatedExchange:
     """Wait until a request gets its slot and its answer begins. A hanging request waits until it is cancelled.
 
-    Use the result as ``with await begin(…) as exchange``.
+    Use the result as ``with await begin(…) as exchange``. ``kind`` says what is asked; see `ProviderModel.receive`.
     """
     now, wall = _clocks()
-    return await _begun(model, model.receive(now, wall, body, authorization, embeddings=embeddings, messages=messages))
+    return await _begun(model, model.receive(now, wall, body, authorization, **kind))
 
 
 async def begin_about_batches(model: ProviderModel, ask: Ask) -> SimulatedExchange:

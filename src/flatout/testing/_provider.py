@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Any
 
@@ -88,22 +88,25 @@ class ProviderModel:
         *,
         embeddings: bool = False,
         messages: bool = False,
+        responses: bool = False,
     ) -> SimulatedResponse:
         """Decide the outcome of a request.
 
         Args:
             now: a monotonic clock's seconds.
             wall: Unix seconds, for headers that tell the time of day.
-            body: the chat completion request, or the request for embeddings or Messages.
+            body: the chat completion request, or one for embeddings, Messages or Responses.
             authorization: the Authorization header.
             embeddings: whether it is a request for embeddings.
             messages: whether it is a request of Anthropic's Messages.
+            responses: whether it is a request of OpenAI's Responses.
         """
         now = self._advance(now)
         self._counts.arrive(now)
         if self._is_out(now):
             return self._outage()
-        arrival = _read(body, "embeddings" if embeddings else "messages" if messages else "chat")
+        kind: Kind = "embeddings" if embeddings else "messages" if messages else "responses" if responses else "chat"
+        arrival = _read(body, kind)
         if isinstance(arrival, Rejection):
             return self._fail(now, *arrival)
         rejection = self._stranger(authorization) or self._rejection(arrival)
@@ -320,13 +323,19 @@ class ProviderModel:
 
 def _read(body: bytes, kind: Kind) -> Chat | Texts | Rejection:
     """A request, or its refusal if it is none."""
+    reads, what = _READERS[kind]
     try:
-        if kind == "embeddings":
-            return Texts.of(body)
-        return Chat.of_messages(body) if kind == "messages" else Chat.of(body)
+        return reads(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
-        what = {"embeddings": "an embeddings", "messages": "a Messages", "chat": "a chat completion"}[kind]
         return answers.bad_request(f"not {what} request: {problem}")
+
+
+_READERS: Mapping[Kind, tuple[Callable[[bytes], Chat | Texts], str]] = {
+    "chat": (Chat.of, "a chat completion"),
+    "messages": (Chat.of_messages, "a Messages"),
+    "responses": (Chat.of_responses, "a Responses"),
+    "embeddings": (Texts.of, "an embeddings"),
+}
 
 
 def _is_in(span: tuple[float, float] | None, now: float) -> bool:

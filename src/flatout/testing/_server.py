@@ -1,8 +1,8 @@
 """A provider model over real HTTP, for `flatout simulate` and benchmarks.
 
-It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, also streamed, Anthropic's Messages
-at ``/messages``, embeddings at ``/embeddings``, the vendors' batch endpoints, and ``GET /v1/models``, ``GET /__stats``
-and ``POST /__reset``. By default it listens on this machine only.
+It speaks OpenAI's chat completions at any path that ends in ``/chat/completions``, its Responses at ``/responses`` and
+Anthropic's Messages at ``/messages``, all also streamed, embeddings at ``/embeddings``, the vendors' batch endpoints,
+and ``GET /v1/models``, ``GET /__stats`` and ``POST /__reset``. By default it listens on this machine only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ._batches._request import Ask
 from ._exchange import SimulatedExchange, begin, begin_about_batches
 from ._provider import ProviderModel
 from ._settings import ProviderSettings
-from ._transport import EMBEDDINGS, JSON, MESSAGES, MODELLED, MODELS, bearer
+from ._transport import JSON, MODELLED, MODELS, bearer, kind_of
 
 KEEPALIVE = 75.0
 GRACE = 0.2  # seconds that open requests get at shutdown; hanging ones would never end
@@ -147,9 +147,7 @@ class _Provider:
 
     async def _exchange(self, request: Request, answer: Answer) -> None:
         key = _header(request, b"authorization") or bearer(_header(request, b"x-api-key"))
-        path = request.path
-        kind = {"embeddings": path.endswith(EMBEDDINGS), "messages": path.endswith(MESSAGES)}
-        with await begin(self._model, request.body, key, **kind) as exchange:
+        with await begin(self._model, request.body, key, **kind_of(request.path)) as exchange:
             await _send(answer, exchange)
 
     async def _about_batches(self, request: Request, answer: Answer) -> None:

@@ -19,13 +19,23 @@ CHAT = "/chat/completions"
 EMBEDDINGS = "/embeddings"
 MODELS = "/models"
 MESSAGES = "/messages"
-MODELLED = (CHAT, EMBEDDINGS, MESSAGES)
+RESPONSES = "/responses"
+MODELLED = (CHAT, EMBEDDINGS, MESSAGES, RESPONSES)
 JSON = {"content-type": "application/json"}
 
 
 def modelled(path: str) -> bool:
     """Whether the model answers requests with this path."""
     return path.endswith(MODELLED) or about_batches(path)
+
+
+def kind_of(path: str) -> dict[str, bool]:
+    """What a request with this path asks; see `ProviderModel.receive`."""
+    return {
+        "embeddings": path.endswith(EMBEDDINGS),
+        "messages": path.endswith(MESSAGES),
+        "responses": path.endswith(RESPONSES),
+    }
 
 
 class SimulatedTransport:
@@ -100,13 +110,7 @@ class SimulatedTransport:
         if not path.endswith(MODELLED):
             ask = Ask.of(request.method, request.url, request.headers, request.body)
             return begin_about_batches(self.model, ask)
-        return begin(
-            self.model,
-            request.body,
-            _authorization(request.headers),
-            embeddings=path.endswith(EMBEDDINGS),
-            messages=path.endswith(MESSAGES),
-        )
+        return begin(self.model, request.body, _authorization(request.headers), **kind_of(path))
 
     async def close(self) -> None:
         """Accept no more requests."""

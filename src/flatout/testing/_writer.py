@@ -8,8 +8,11 @@ from random import Random
 from statistics import NormalDist
 from typing import Any
 
+import msgspec
+
 from . import _answers as answers
 from . import _messages as messages_api
+from . import _responses as responses_api
 from . import _streams as streams
 from ._chat import EMPTY, Chat, Script, Written
 from ._prompt_cache import CacheUse
@@ -56,6 +59,8 @@ class AnswerWriter:
             return self._streamed(settings, number, wall, arrival, written, fault)
         if arrival.messages is not None:
             body = messages_api.message(**_said(number, arrival, written))
+        elif arrival.responses:
+            body = msgspec.json.encode(_response(number, wall, arrival, written))
         else:
             body = _completion(settings, number, wall, arrival, written)
         return self._whole(settings, arrival, body, fault, written.tokens)
@@ -128,6 +133,8 @@ def service_time(random: Random, median: float, p99: float | None) -> float:
 def _events(settings: ProviderSettings, number: int, wall: float, chat: Chat, written: Written) -> list[bytes]:
     if chat.messages is not None:
         return messages_api.events(**_said(number, chat, written))
+    if chat.responses:
+        return responses_api.events(_response(number, wall, chat, written))
     options = chat.request.stream_options
     return streams.events(
         number=number,
@@ -151,6 +158,10 @@ def _said(number: int, chat: Chat, written: Written) -> dict[str, Any]:
     }
 
 
+def _response(number: int, wall: float, chat: Chat, written: Written) -> dict[str, Any]:
+    return responses_api.response(**_said(number, chat, written), wall=wall, tier=_tier(chat))
+
+
 def _completion(settings: ProviderSettings, number: int, wall: float, chat: Chat, written: Written) -> bytes:
     return answers.completion(
         number=number,
@@ -159,8 +170,13 @@ def _completion(settings: ProviderSettings, number: int, wall: float, chat: Chat
         finish=written.finish,
         wall=wall,
         usage=_usage(settings, chat, written),
-        tier="flex" if chat.request.service_tier == "flex" else None,
+        tier=_tier(chat),
     )
+
+
+def _tier(chat: Chat) -> str | None:
+    """The tier that an answer names."""
+    return "flex" if chat.request.service_tier == "flex" else None
 
 
 def _usage(settings: ProviderSettings, chat: Chat, written: Written) -> dict[str, Any]:

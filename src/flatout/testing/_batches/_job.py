@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from msgspec import Struct
 
-Kind = Literal["chat", "messages", "embeddings"]
+Kind = Literal["chat", "messages", "responses", "embeddings"]
 """What the rows of a batch are, for the live model."""
 
 Phase = Literal["validating", "failed", "running", "finalizing", "ended", "expired", "cancelling", "cancelled"]

@@ -12,7 +12,6 @@ from ._files import bad, life_of, limit_of
 from ._job import Answered, Job, Phase, Problem
 from ._openai_rows import ENDPOINTS, LineReader
 from ._request import Ask, BadBody, Refused
-from ._responses import as_response
 from ._shelf import FILE_LIFE, Draft, Full, Shelf
 from ._told import Told, cut, encode
 
@@ -191,10 +190,8 @@ def _line(job: Job, answered: Answered) -> tuple[str, bytes]:
     """What became of a row, in the file of answers or in the one of errors."""
     response, error = None, None
     if answered.status:
-        name, body = f"{job.id}_{answered.place}", answered.body
-        if answered.status == 200 and job.told["endpoint"].endswith("/responses"):
-            body = as_response(body)
-        response = {"status_code": answered.status, "request_id": name, "body": msgspec.Raw(body)}
+        name = f"{job.id}_{answered.place}"
+        response = {"status_code": answered.status, "request_id": name, "body": msgspec.Raw(answered.body)}
     elif job.cancelled is not None:
         error = {"code": "batch_cancelled", "message": "This request was cancelled with its batch."}
     else:

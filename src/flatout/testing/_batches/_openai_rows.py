@@ -9,13 +9,12 @@ import msgspec
 from msgspec import Struct
 
 from ._job import Kind, Problem, Row
-from ._responses import as_chat
 from ._shelf import Shelf
 
 MOST_INPUTS = 50_000  # texts of all requests in a batch of embeddings
 MOST_PROBLEMS = 100  # lines that a failed validation names
 
-ENDPOINTS: Mapping[str, Kind] = {"/chat/completions": "chat", "/responses": "chat", "/embeddings": "embeddings"}
+ENDPOINTS: Mapping[str, Kind] = {"/chat/completions": "chat", "/responses": "responses", "/embeddings": "embeddings"}
 """What the simulator can answer. OpenAI's other endpoints are refused as unknown ones are."""
 
 
@@ -83,8 +82,7 @@ class LineReader:
         else:
             self.problems.extend(self._wrong(read, number))
             self._keys.add(read.custom_id)
-            body = as_chat(read.body) if self._endpoint.endswith("/responses") else bytes(read.body)
-            self.rows.append(Row(read.custom_id, body))
+            self.rows.append(Row(read.custom_id, bytes(read.body)))
 
     def end(self, most: int) -> None:
         """Look at the file as a whole."""
