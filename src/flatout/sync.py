@@ -8,10 +8,10 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .client import Client
+from .client.many_calls import Calls
 from .edge.parameters import CALL, CLIENT, check_names
 from .edge.variants import in_order
 from .lanes.offers import Wanted
-from .many_calls import Calls
 from .tasks.loop_thread import LoopThread, wait_in
 from .values import OutputT, OutputType, Result
 from .values.secret import conceal, veil

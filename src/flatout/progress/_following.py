@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sized
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flatout.lanes.batch.under_way import lanes_of
-from flatout.overview import Overview
 from flatout.values import Result
 
 from ._counters import Progress, Spent
 from ._shown import Shows, shows_for
 from ._tally import Tally, batches_of
+
+if TYPE_CHECKING:
+    from flatout.client.overview import Overview
 
 ResultT = TypeVar("ResultT", bound=Result[Any])
 

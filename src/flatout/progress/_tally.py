@@ -22,7 +22,6 @@ from flatout.events import (
 )
 from flatout.lanes.standing import states
 from flatout.layers.limit import TargetNow
-from flatout.overview import Overview
 from flatout.policies.failures.decision import advice
 from flatout.values import Result, Usage
 from flatout.values.route import Share
@@ -30,6 +29,7 @@ from flatout.values.route import Share
 from ._counters import Batches, Failure, Progress, PromptCacheUse
 
 if TYPE_CHECKING:
+    from flatout.client.overview import Overview
     from flatout.lanes.batch.lane import BatchLane
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")

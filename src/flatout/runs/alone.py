@@ -7,13 +7,13 @@ from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
+from flatout.client.steering import Change
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.run import keep
 from flatout.edge.fan_out import Flow, fan_out
 from flatout.progress._counters import Progress
 from flatout.progress._tally import Tally
-from flatout.steering import Change
 from flatout.store import Item
 from flatout.values import Result
 

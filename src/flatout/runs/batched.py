@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import astuple
 
 from flatout.client import Client
+from flatout.client.steering import Change
 from flatout.durable.records import item_of
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lanes.batch.lane import BatchLane
@@ -20,7 +21,6 @@ from flatout.lanes.past import learnt_of, recalled
 from flatout.policies.failures.decision import advice
 from flatout.progress._counters import Failure, Progress
 from flatout.progress._tally import Tally, batches_of
-from flatout.steering import Change
 from flatout.values import Result
 
 from .alone import exporting_to

@@ -19,11 +19,11 @@ from msgspec import to_builtins
 from msgspec.structs import replace
 
 from flatout.client import Client
+from flatout.client.steering import Change
 from flatout.control.place import places
 from flatout.control.server import served
 from flatout.errors import ConfigError, StoreError
 from flatout.progress._counters import COST, PROMPT_CACHE, Progress
-from flatout.steering import Change
 from flatout.store import ItemState, RunState
 from flatout.store.course import Deed, Happening
 from flatout.store.rows import NONE_AGAIN

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from msgspec import to_builtins
 
 from flatout.client import Client
-from flatout.commands import Command, Commands, known
+from flatout.client.commands import Command, Commands, known
+from flatout.client.steering import Change
 from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
-from flatout.steering import Change
 
 from .skips import Skip
 

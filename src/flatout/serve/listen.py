@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from flatout.client.controlled import Control
 from flatout.config.folders import state_folder
-from flatout.controlled import Control
 from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 
 from flatout.budgets import account as account_of
-from flatout.commands import known
+from flatout.client.commands import known
 from flatout.errors import ConfigError
 from flatout.serving.answer import Answer
 from flatout.serving.requests import Request

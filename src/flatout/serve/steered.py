@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flatout.commands import Command, Commands
-from flatout.steering import Steering
+from flatout.client.commands import Command, Commands
+from flatout.client.steering import Steering
 
 
 class SteeredGateway(Commands):

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError, Limits
+from flatout.client.steering import Change
 from flatout.look.facts import Facts, facts_of
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
 from flatout.runs.skips import Skip
 from flatout.runs.steered import SteeredRun
-from flatout.steering import Change
 from flatout.store import RunReader
 from tests.support.scripted_wire import Wire, client, refusal
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from flatout import Client, ConfigError
+from flatout.client.steering import Change
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip
 from flatout.runs.steered import SteeredRun
 from flatout.runs.stops import Stops
-from flatout.steering import Change
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from flatout.client import Client
+from flatout.client.steering import Change
 from flatout.config.file import Config
 from flatout.config.folders import cache_folder
 from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 from flatout.runs.client_options import ClientOptions
 from flatout.runs.job import RunOptions
-from flatout.steering import Change
 from flatout.store import RunFile
 from flatout.store.shared import forget
 from flatout.values import Limits

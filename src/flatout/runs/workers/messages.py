@@ -13,10 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from flatout import errors
+from flatout.client.steering import Change
 from flatout.errors import FlatoutError
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip
-from flatout.steering import Change
 from flatout.store.course import Happening, Stretch
 from flatout.text.halves import readable
 

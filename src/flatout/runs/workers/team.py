@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from flatout.client.steering import Change
 from flatout.errors import FlatoutError
 from flatout.money.purse import Purse
 from flatout.progress._counters import Progress
@@ -18,7 +19,6 @@ from flatout.runs.alone import Over, nobody
 from flatout.runs.skips import Skip, Skips
 from flatout.runs.stops import Stops
 from flatout.runs.work import Work
-from flatout.steering import Change
 from flatout.store import Item, RunFile
 from flatout.store.course import Happening
 from flatout.tasks.closing import reading

@@ -19,6 +19,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from flatout.client import Client
+from flatout.client.steering import Change
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.records import item_of
@@ -30,7 +31,6 @@ from flatout.progress._tally import Tally
 from flatout.runs.asking import ask
 from flatout.runs.process import allow_many_files, tune_collector
 from flatout.runs.under_way import UnderWay
-from flatout.steering import Change
 from flatout.tasks.loop import loop_factory
 
 from .calls import call_of, from_data

@@ -8,20 +8,22 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
-from .durable.map import durable_map
-from .durable.run import durable_calls
-from .edge.fan_out import check_function, fan_out, run_function
-from .edge.parameters import CALL, ForAll, check_names, check_store
-from .edge.variants import check_variants, expanded, in_order, names_no_model
-from .errors import ConfigError
-from .lanes.offers import Wanted
+from flatout.durable.map import durable_map
+from flatout.durable.run import durable_calls
+from flatout.edge.fan_out import check_function, fan_out, run_function
+from flatout.edge.parameters import CALL, ForAll, check_names, check_store
+from flatout.edge.variants import check_variants, expanded, in_order, names_no_model
+from flatout.errors import ConfigError
+from flatout.lanes.offers import Wanted
+from flatout.values import Call, OutputT, OutputType, Result
+from flatout.values.plan import Plan
+
 from .one_call import OneCall
-from .values import Call, OutputT, OutputType, Result
-from .values.plan import Plan
 
 if TYPE_CHECKING:
+    from flatout.progress._following import ShowProgress
+
     from .client import Client
-    from .progress._following import ShowProgress
 
 ItemT = TypeVar("ItemT")
 
@@ -299,8 +301,8 @@ class ManyCalls(OneCall):
             StoreError: as for `as_completed`.
         """
         self._engine.bind()
-        from .planning.calls import plan_calls
-        from .planning.size import SampleSize
+        from flatout.planning.calls import plan_calls
+        from flatout.planning.size import SampleSize
 
         if callable(calls):
             raise ConfigError("a plan takes calls: what an agent or a function will ask is known only when it runs")
@@ -330,8 +332,8 @@ class ManyCalls(OneCall):
         known: set[int] | None,
     ) -> AsyncGenerator[Result[Any], None]:
         """`as_completed` in a lane other than the live one."""
-        from .lanes.calls import calls_in_lane
-        from .lanes.wish import Source, Wish, check_wish
+        from flatout.lanes.calls import calls_in_lane
+        from flatout.lanes.wish import Source, Wish, check_wish
 
         self._all(calls, models, samples, dict(options))  # refuses what is wrong before anything is read
         wish = Wish(lane, within)
@@ -356,7 +358,7 @@ class ManyCalls(OneCall):
         known: set[int] | None = None,
     ) -> AsyncGenerator[Result[Any], None]:
         """The results, while their progress is shown. Each value of ``source`` has ``each`` results."""
-        from .progress._following import followed, rows_in
+        from flatout.progress._following import followed, rows_in
 
         return followed(results, self, progress, total=rows_in(source, each), known=known)
 

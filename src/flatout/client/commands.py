@@ -12,10 +12,11 @@ from typing import Any
 
 from msgspec import to_builtins
 
-from .errors import ConfigError
-from .layers.limit import TargetNow
+from flatout.errors import ConfigError
+from flatout.layers.limit import TargetNow
+from flatout.values.checks import is_positive
+
 from .steering import Change, Steering
-from .values.checks import is_positive
 
 LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency")
 """The limits that can be set."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from .config.file import Config
-from .engine import Engine
-from .events import Events
-from .layers.limit import TargetStatus
-from .money.purse import Purse
-from .values import Call, Result
+from flatout.config.file import Config
+from flatout.engine import Engine
+from flatout.events import Events
+from flatout.layers.limit import TargetStatus
+from flatout.money.purse import Purse
+from flatout.values import Call, Result
 
 
 class Overview:

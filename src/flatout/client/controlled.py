@@ -9,10 +9,11 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+from flatout.control import place
+from flatout.control.server import served
+from flatout.errors import ConfigError
+
 from .commands import Commands
-from .control import place
-from .control.server import served
-from .errors import ConfigError
 from .steering import Steering
 
 KNOCK = 1.0

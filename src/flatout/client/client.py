@@ -9,18 +9,19 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, Never, Self
 
-from .config.file import Config, load
-from .config.settings import Settings, settings_of
-from .edge.kept_vectors import vectors_of
-from .edge.parameters import CLIENT, check_names
-from .engine import Engine
-from .layer import Transport
+from flatout.config.file import Config, load
+from flatout.config.settings import Settings, settings_of
+from flatout.edge.kept_vectors import vectors_of
+from flatout.edge.parameters import CLIENT, check_names
+from flatout.engine import Engine
+from flatout.layer import Transport
+from flatout.providers.targets import Targets
+from flatout.stack import KeptAnswers
+from flatout.values import Limits
+from flatout.values.budget import Budget
+from flatout.values.secret import Secret, conceal, veil
+
 from .many_calls import ManyCalls
-from .providers.targets import Targets
-from .stack import KeptAnswers
-from .values import Limits
-from .values.budget import Budget
-from .values.secret import Secret, conceal, veil
 
 if TYPE_CHECKING:
     from .controlled import Control
@@ -144,7 +145,7 @@ class Client(ManyCalls):
             allow_unknown_price=allow_unknown_price,
         )
         if targets.model is not None and targets.is_local(targets.model):
-            from .local import check
+            from flatout.local import check
 
             check()
         self._keep_raw = keep_raw
@@ -196,14 +197,14 @@ def _kept_answers(targets: Targets, settings: Settings, reuse: str | os.PathLike
     """The answers that calls may be answered from; None if the user wants none."""
     if settings.cache is None and reuse is None:
         return None
-    from .durable.asked import asked
-    from .durable.reuse import RunAnswers
+    from flatout.durable.asked import asked
+    from flatout.durable.reuse import RunAnswers
 
     older = None if reuse is None else RunAnswers(reuse, targets.model, targets.servers)
     describe = partial(asked, model=targets.model, servers=targets.servers)
     if settings.cache is None:
         return KeptAnswers(None, older, describe)
-    from .caches import shelf
-    from .store.answers import Answers
+    from flatout.caches import shelf
+    from flatout.store.answers import Answers
 
     return KeptAnswers(Answers(shelf(settings.cache, settings.cache_max_age)), older, describe)

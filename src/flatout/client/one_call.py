@@ -9,19 +9,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from .edge.embed import embed
-from .edge.fan_out import as_error, outcome, unless_exit
-from .edge.kept_vectors import KeptVectors
-from .edge.parameters import CALL, check_names, with_options
-from .edge.stream import Stream
-from .errors import ConfigError
-from .journey import Journey
+from flatout.edge.embed import embed
+from flatout.edge.fan_out import as_error, outcome, unless_exit
+from flatout.edge.kept_vectors import KeptVectors
+from flatout.edge.parameters import CALL, check_names, with_options
+from flatout.edge.stream import Stream
+from flatout.errors import ConfigError
+from flatout.journey import Journey
+from flatout.values import Call, CallLike, OutputT, OutputType, Reply, Result
+from flatout.values.reply import without_raw
+
 from .steering import Steering
-from .values import Call, CallLike, OutputT, OutputType, Reply, Result
-from .values.reply import without_raw
 
 if TYPE_CHECKING:
-    from .progress._following import ShowProgress
+    from flatout.progress._following import ShowProgress
 
 
 class OneCall(Steering):
@@ -125,7 +126,7 @@ class OneCall(Steering):
         )
         if not progress:
             return await ask()
-        from .progress._following import following, rows_in
+        from flatout.progress._following import following, rows_in
 
         async with following(self, progress, total=rows_in(texts)) as heard:
             return await ask(heard=heard)
@@ -145,7 +146,7 @@ class OneCall(Steering):
             raise ConfigError("lane='batch' needs a file in which it finds its batches again: add store='name.flatout'")
         if progress:
             raise ConfigError("progress shows live embeddings only: leave it out")
-        from .lanes.embed import embed_in_batches  # loaded for those who want it
+        from flatout.lanes.embed import embed_in_batches  # loaded for those who want it
 
         server = self._engine.targets.servers(None if model is None else [model])
         return await embed_in_batches(

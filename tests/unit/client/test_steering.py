@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from flatout import Client, ConfigError, DeadlineExceeded, Limits
+from flatout.client.steering import Change
 from flatout.durable.course import recorded
-from flatout.steering import Change
 from flatout.store.course import Happening, Stretch
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
 

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
-from .errors import ConfigError
-from .events import Steered
+from flatout.errors import ConfigError
+from flatout.events import Steered
+
 from .overview import Overview
 
 

@@ -1,0 +1,3 @@
+"""The Client: calls in, one result per call out."""
+
+from .client import Client as Client
