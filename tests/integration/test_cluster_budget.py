@@ -79,6 +79,7 @@ ASKS = st.builds(
     made=st.sampled_from([0.0, 1.0, 1_700_000_000.25]),
     leaves=st.sampled_from([False, False, False, True]),
     since=st.sampled_from([-1.0, 0.5, SILENT]),
+    heard=st.sampled_from([0.0, 1.0, 5.0]),
 )
 OTHERS = st.one_of(
     st.tuples(st.just("take_back"), st.tuples(st.just("day"), st.sampled_from(["a", "b"]), AMOUNTS)),

@@ -232,6 +232,12 @@ def test_a_server_that_is_not_reached_is_told_in_words(below: OSError, said: str
     assert reason(redis.TimeoutError("Timeout reading from socket")) == "it did not answer in time"
 
 
+def test_what_a_script_could_not_do_is_told_without_its_digest() -> None:
+    """A user would read where in a program of ours a server was full, instead of only that."""
+    said = "command not allowed when used memory > 'maxmemory'. script: 7e30926f8d0253cb, on @user_script:170."
+    assert reason(redis.ResponseError(said)) == "command not allowed when used memory > 'maxmemory'"
+
+
 def test_a_wrong_password_is_not_asked_for_as_if_it_were_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The variable would be set once more to what it holds."""
     monkeypatch.setenv("FLATOUT_REDIS_PASSWORD", "hunter2")

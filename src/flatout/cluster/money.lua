@@ -9,9 +9,9 @@
 local PORTION, REST, SPARE, SILENT, STEP, FORGOTTEN = 0.02, 0.25, 0.02, 10, 1, 3600
 
 -- The places of the fields: MessagePack arrays, counted from 1.
-local WORKER, ABOUT, NUMBER, PER, USD, NEED, LENT, USED, SETTLED, TAKEN, TAKEN_AT, MADE, LEAVES, SINCE =
-  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14
-local P_MADE, P_PERIOD, P_USD, P_SPENT, P_LOANS = 1, 2, 3, 4, 5
+local WORKER, ABOUT, NUMBER, PER, USD, NEED, LENT, USED, SETTLED, TAKEN, TAKEN_AT, MADE, LEAVES, SINCE, HEARD =
+  1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15
+local P_MADE, P_PERIOD, P_USD, P_SPENT, P_LOANS, P_HEARD = 1, 2, 3, 4, 5, 6
 local L_WORKER, L_ABOUT, L_NUMBER, L_SEEN, L_SINCE, L_LENT, L_USED, L_SETTLED, L_TAKEN, L_SPARE =
   1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 
@@ -120,11 +120,13 @@ local function follow(pot, clock, ask)
 end
 
 local function exchange(pot, clock, ask)
+  if ask[MADE] == pot[P_MADE] and (ask[HEARD] or 0) > pot[P_HEARD] then pot[P_MADE] = clock end
   follow(pot, clock, ask)
   turn(pot, clock, ask[PER])
   pot[P_USD] = ask[USD]
   local loan, usd = loan_of(pot, ask, clock), 0
   if ask[NUMBER] > loan[L_NUMBER] then
+    pot[P_HEARD] = pot[P_HEARD] + 1
     hear(pot, loan, ask, clock)
     local left = ask[USD] - held(pot)
     if 0 < ask[NEED] and ask[NEED] <= left then
@@ -133,7 +135,7 @@ local function exchange(pot, clock, ask)
     end
     if ask[LEAVES] then settle(pot, loan, ask[USED]) end
   end
-  return {usd, loan[L_LENT], ask[USD] - held(pot), loan[L_SETTLED], loan[L_TAKEN], pot[P_MADE]}
+  return {usd, loan[L_LENT], ask[USD] - held(pot), loan[L_SETTLED], loan[L_TAKEN], pot[P_MADE], pot[P_HEARD]}
 end
 
 local function take_back(pot, clock, per, worker, spent)
@@ -155,6 +157,7 @@ if not clock then
 end
 local state = redis.call('GET', KEYS[1])
 local pot = state and cmsgpack.unpack(state) or {0, 0, 0, 0, {}}
+pot[P_HEARD] = pot[P_HEARD] or 0 -- programs of before do not count
 local given, answer = cmsgpack.unpack(ARGV[2]), ''
 if ARGV[1] == 'exchange' then
   answer = cmsgpack.pack(exchange(pot, clock, given))

@@ -255,7 +255,7 @@ def reason(error: Exception) -> str:
     """Why a server does not answer or refuses, in a line, and what to do. What needs no more words is as redis says."""
     import redis
 
-    said = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    said = re.sub(r" script: \w+, on @\w+:\d+.*", "", " ".join(str(error).split())).rstrip(".") or type(error).__name__
     if isinstance(error, redis.AuthenticationError):
         if not os.environ.get(PASSWORD):
             return f"it wants a password: set {PASSWORD}"

@@ -62,6 +62,7 @@ class Ask(Struct, array_like=True, frozen=True):
         made: when the pot was made from which it borrowed; 0 if it has not.
         leaves: whether it ends.
         since: seconds since it sent the last message that was answered, by its own clock; -1 if there was none.
+        heard: how many messages the pot had heard, as it answered last. A pot that has heard fewer is an old copy.
     """
 
     worker: str
@@ -78,6 +79,7 @@ class Ask(Struct, array_like=True, frozen=True):
     made: float = 0.0
     leaves: bool = False
     since: float = -1.0
+    heard: float = 0.0
 
 
 class Granted(Struct, array_like=True, frozen=True):
@@ -90,6 +92,7 @@ class Granted(Struct, array_like=True, frozen=True):
         settled: what it has used in earlier periods.
         taken: what it has taken over. It is less than asked for if that was set aside in another period.
         made: when the pot was made.
+        heard: how many messages it has heard.
     """
 
     usd: float
@@ -98,6 +101,7 @@ class Granted(Struct, array_like=True, frozen=True):
     settled: float
     taken: float
     made: float
+    heard: float = 0.0
 
 
 class Loan(Struct, array_like=True):
@@ -163,6 +167,7 @@ class Borrowing:
         self.usd = usd
         self.lent = self.made = 0.0
         self._settled = self._taken = 0.0
+        self._heard = 0.0
         self._told = 0.0  # what it had used, as the pot heard last
         self._grew = 0.0  # by how much that was more than before
         self._number = 0.0
@@ -194,6 +199,7 @@ class Borrowing:
             taken_at=more_at,
             made=self.made,
             leaves=leaves,
+            heard=self._heard,
         )
 
     def hear(self, ask: Ask, granted: Granted) -> float:
@@ -201,6 +207,7 @@ class Borrowing:
         lost = self.lent + granted.usd - granted.lent
         self._grew, self._told = ask.used - self._told, ask.used
         self.lent, self._settled, self.made = granted.lent, granted.settled, granted.made
+        self._heard = granted.heard
         if granted.taken >= ask.taken:
             self._taken = ask.taken
         if ask.leaves:  # what may be borrowed later is another loan
@@ -223,11 +230,12 @@ class Pot(Struct, array_like=True):
     """A budget.
 
     Attributes:
-        made: when it was made, in Unix seconds.
+        made: when it was made, or first known to be an old copy, in Unix seconds.
         period: the number of the day or the month, by UTC.
         usd: its amount, as it was told last.
         spent: what is spent for good in this period.
         loans: what each worker has; nothing, for `SILENT` seconds after it has ended.
+        heard: how many messages it has heard.
     """
 
     made: float = 0.0
@@ -235,6 +243,7 @@ class Pot(Struct, array_like=True):
     usd: float = 0.0
     spent: float = 0.0
     loans: list[Loan] = []
+    heard: float = 0.0
 
     def exchange(self, clock: float, ask: Ask) -> Granted:
         """Hear a worker, and lend it what it needs if there is as much.
@@ -243,11 +252,14 @@ class Pot(Struct, array_like=True):
             clock: the pot's clock, in Unix seconds.
             ask: what the worker says.
         """
+        if ask.made == self.made and ask.heard > self.heard:  # what came after the copy is lost, as in a new pot
+            self.made = clock
         self._follow(clock, ask)
         self.turn(clock, ask.per)
         self.usd = ask.usd
         loan, usd = self._loan(ask, clock), 0.0
         if ask.number > loan.number:
+            self.heard += 1.0
             self._hear(loan, ask, clock)
             left = ask.usd - self.held()
             if 0.0 < ask.need <= left:
@@ -255,7 +267,7 @@ class Pot(Struct, array_like=True):
                 loan.lent += usd
             if ask.leaves:
                 self.spent += loan.settle(ask.used)  # it stays for a while: its number tells what comes late
-        return Granted(usd, loan.lent, ask.usd - self.held(), loan.settled, loan.taken, self.made)
+        return Granted(usd, loan.lent, ask.usd - self.held(), loan.settled, loan.taken, self.made, self.heard)
 
     def _follow(self, clock: float, ask: Ask) -> None:
         """Follow a step ahead of the clock, if the worker's own clock tells of one: nobody was silent meanwhile.

@@ -8,6 +8,7 @@ from random import Random
 from time import gmtime
 from typing import NamedTuple
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,6 +134,21 @@ def test_a_worker_that_dies_gives_back_what_it_has_not_used():
     assert borrow(pot, other, 8.0, at=NOON + SILENT - 1.0) == 0.0
     assert borrow(pot, other, 8.0, at=NOON + SILENT) == 8.0
     assert pot.held() == pytest.approx(1.0 + SPARE * USD + 8.0)
+
+
+def test_what_a_server_forgot_of_the_last_minutes_is_told_by_those_who_live():
+    """A server that restarts with a copy of an hour ago, as Redis does by default, would lend once more what is spent."""
+    pot, early, late = Pot(), worker("early"), worker("late")
+    borrow(pot, early, 1.0)
+    copy = msgspec.msgpack.decode(msgspec.msgpack.encode(pot), type=Pot)
+    borrow(pot, late, 5.0)
+    borrow(pot, late, 0.0, used=4.0, at=NOON + 1.0)
+    borrow(copy, late, 0.0, used=4.0, at=NOON + 2.0)
+    assert late.lent == pytest.approx(5.0)
+    assert copy.held() == pytest.approx(6.0)
+    assert borrow(copy, early, 0.5, used=1.0, at=NOON + 2.0) == 0.5
+    assert copy.held() == pytest.approx(6.5)
+    assert copy.made > pot.made  # so that all say that something may be forgotten
 
 
 def test_a_worker_that_was_only_cut_off_knows_what_was_taken_back():
