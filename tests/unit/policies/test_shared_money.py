@@ -137,7 +137,7 @@ def test_a_worker_that_dies_gives_back_what_it_has_not_used():
 
 
 def test_what_a_server_forgot_of_the_last_minutes_is_told_by_those_who_live():
-    """A server that restarts with a copy of an hour ago, as Redis does by default, would lend once more what is spent."""
+    """A server that restarts with an old copy, as Redis does by default, would lend once more what is spent."""
     pot, early, late = Pot(), worker("early"), worker("late")
     borrow(pot, early, 1.0)
     copy = msgspec.msgpack.decode(msgspec.msgpack.encode(pot), type=Pot)
