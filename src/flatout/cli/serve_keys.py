@@ -24,6 +24,7 @@ ADD_EPILOG = """\
 $ flatout serve key add team-a
 $ flatout serve key add team-b --budget 20/day --rpm 600
 $ flatout serve key add nightly --priority low --concurrency 8
+$ flatout serve key add prometheus --sees-all
 """
 
 LS_EPILOG = """\
@@ -55,6 +56,12 @@ def add(
         typer.Option(metavar="NAME", help="The highest priority that its calls may have: high, normal, low."),
     ] = None,
     weight: Annotated[int, typer.Option(metavar="N", min=1, help="How many of its calls go when it is its turn.")] = 1,
+    sees_all: Annotated[
+        bool,
+        typer.Option(
+            "--sees-all", metavar="", help="Show it all callers in /status and /metrics: for Prometheus, say."
+        ),
+    ] = False,
 ) -> int:
     """Make a key. It is shown once; only its digest is kept."""
     from flatout.errors import InvalidRequest
@@ -68,7 +75,7 @@ def add(
         highest = None if priority is None else priority_of(priority)
     except InvalidRequest as error:
         raise ConfigError(str(error).replace("x-flatout-priority", "--priority")) from None
-    allowed = Allowed(_budget(budget, name), number("--rpm", rpm), concurrency, highest, weight)
+    allowed = Allowed(_budget(budget, name), number("--rpm", rpm), concurrency, highest, weight, sees_all)
     made = keys.add(name, allowed, keys.place())
     show(made)
     say(f"flatout: the key of {clean(name)} is shown this once. Clients send it as their API key.")
@@ -128,5 +135,6 @@ def _in_words(allowed: Allowed) -> str:
         None if allowed.concurrency is None else f"{allowed.concurrency:,} at once",
         None if allowed.priority is None else f"priority at most {allowed.priority:g}",
         None if allowed.weight == 1 else f"weight {allowed.weight}",
+        "sees all callers" if allowed.sees_all else None,
     ]
     return ", ".join(filter(None, parts)) or "no bounds of its own"

@@ -35,6 +35,7 @@ class Allowed(Struct, frozen=True, omit_defaults=True):
         concurrency: the most calls at once.
         priority: the highest priority of its calls.
         weight: how many of its calls go in its turn.
+        sees_all: whether ``/status`` and ``/metrics`` show it the other callers, too.
     """
 
     budget: Budget | None = None
@@ -42,6 +43,7 @@ class Allowed(Struct, frozen=True, omit_defaults=True):
     concurrency: int | None = None
     priority: float | None = None
     weight: int = 1
+    sees_all: bool = False
 
 
 _ANYTHING = Allowed()

@@ -38,7 +38,7 @@ TEXT = {"content-type": "text/plain; version=0.0.4; charset=utf-8"}
 
 
 class Status:
-    """The pages ``/status`` and ``/metrics``.
+    """The pages ``/status`` and ``/metrics``. A key is shown itself, of the callers; without keys all are.
 
     Args:
         client: whose targets are shown.
@@ -61,15 +61,19 @@ class Status:
     async def json(self, request: Request, answer: Answer, caller: Caller) -> None:
         """How things stand, as JSON."""
         await self._look()
-        send_json(answer, self.now())
+        send_json(answer, self.now(caller))
 
     async def metrics(self, request: Request, answer: Answer, caller: Caller) -> None:
         """The same as Prometheus' text."""
-        own = "".join(f"{line}\n" for line in self._lines()).encode()
+        own = "".join(f"{line}\n" for line in self._lines(caller)).encode()
         answer.send(200, TEXT, own + await asyncio.to_thread(self.more))
 
-    def now(self) -> dict[str, Any]:
-        """How things stand."""
+    def now(self, to: Caller | None = None) -> dict[str, Any]:
+        """How things stand.
+
+        Args:
+            to: who asks, and may not be shown all; None for nobody.
+        """
         client, gate = self._client, self._gate
         purse = client.purse
         spent = None if purse.bills else known(purse.spent, purse.unknown)
@@ -88,8 +92,14 @@ class Status:
                 }
                 for each in client.status()
             ],
-            "callers": [self._caller(each) for each in (*self._callers, *self._silent())],
+            "callers": [self._caller(each) for each in self._shown(to)],
         }
+
+    def _shown(self, to: Caller | None) -> Iterable[Caller]:
+        """The callers that one of them is shown."""
+        if to is None or to.allowed.sees_all or not self._keyring:
+            return *self._callers, *self._silent()
+        return (to,)
 
     def _silent(self) -> Iterator[Caller]:
         """Those who have a key, and have not asked."""
@@ -182,8 +192,8 @@ class Status:
         own = caller.holds(asyncio.get_running_loop().time()) if self._gate.waits_of(caller.name) else ""
         return own or ("budget" if caller.lacks_money else "")
 
-    def _lines(self) -> Iterator[str]:
-        now = self.now()
+    def _lines(self, to: Caller) -> Iterator[str]:
+        now = self.now(to)
         callers, targets = now["callers"], now["targets"]
         yield from _metric(
             "flatout_gateway_waiting", "gauge", "Calls that wait for their turn.", [("", now["waiting"])]

@@ -514,7 +514,7 @@ def test_callers_without_keys_are_told_apart_up_to_a_number(monkeypatch: pytest.
 def test_a_key_is_shown_before_its_first_call(file: Path):
     """Whoever adds a key could not see whether the gateway has taken it, and no alarm could be set on its figures."""
     keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a")), file)
-    other = keys.add("team-b", Allowed(), file)
+    other = keys.add("prometheus", Allowed(sees_all=True), file)
 
     async def main(world: World) -> tuple[Any, str]:
         page = (await world.get("/status", x_api_key=other)).data["callers"]
@@ -524,6 +524,37 @@ def test_a_key_is_shown_before_its_first_call(file: Path):
     told = {each["caller"]: each for each in page}["team-a"]
     assert (told["calls"], told["budget"]) == (0, "$20 a day (key team-a)")
     assert 'flatout_gateway_calls_total{caller="team-a"} 0' in metrics
+
+
+def test_a_key_sees_the_sums_and_itself(file: Path):
+    """Each team could read what all others ask, spend and may spend; or it could not read its own."""
+    one = keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a")), file)
+    other = keys.add("team-b", Allowed(), file)
+
+    async def main(world: World) -> None:
+        for key in (one, other, other):
+            assert (await chat(x_api_key=key)(world)).status == 200
+        told = (await world.get("/status", x_api_key=other)).data
+        assert [(each["caller"], each["calls"]) for each in told["callers"]] == [("team-b", 2)]
+        assert told["spent"] > told["callers"][0]["spent"] > 0
+        assert told["targets"]
+        metrics = (await world.get("/metrics", x_api_key=other)).body.decode()
+        assert 'caller="team-b"' in metrics
+        assert "team-a" not in metrics
+        assert "flatout_gateway_target_in_flight" in metrics
+
+    World(keys=file, models=("openai/gpt-5-mini",)).run(main)
+
+
+@pytest.mark.parametrize("asked", [{"max_tokens": 10**400}, {"n": 10**400}, {"max_tokens": 10**18, "n": 10**18}])
+def test_numbers_that_are_none_are_no_fault_of_the_gateway(file: Path, asked: dict[str, Any]):
+    """A client with a fault would get a 500, and the log a traceback for each of its calls."""
+    key = keys.add("team-a", Allowed(budget=Budget(1.0, "day", "key team-a")), file)
+
+    async def main(world: World) -> int:
+        return (await world.ask(PATHS["openai"], {**CHAT, **asked}, x_api_key=key)).status
+
+    assert World(keys=file).run(main) < 500
 
 
 def test_what_a_removed_key_has_waiting_is_not_sent(file: Path):
