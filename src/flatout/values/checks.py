@@ -6,10 +6,13 @@ import math
 from numbers import Integral
 from typing import Any
 
+MOST_COUNT = 2**53
+"""The largest count: larger ones are not exact as float, and some are none at all."""
+
 
 def is_count(value: Any) -> bool:
-    """Whether a value is a whole number above 0, of any integer type except bool."""
-    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) > 0
+    """Whether a value is a whole number from 1 to `MOST_COUNT`, of any integer type except bool."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and 0 < int(value) <= MOST_COUNT
 
 
 def is_positive(value: Any) -> bool:

@@ -18,6 +18,7 @@ from msgspec import Struct
 from flatout.policies.schema_size import schema_size, tool_size
 from flatout.values import Call, Usage
 from flatout.values.attachments import File
+from flatout.values.checks import is_count
 from flatout.values.reply import NATIVE
 
 FEATURES = 4
@@ -205,7 +206,7 @@ def most_output(call: Call, longest: int = 0, cap: int | None = None) -> int:
 def _answers(call: Call) -> int:
     """How many answers a call asks for."""
     asked = call.extra.get("n") if call.extra else None
-    return max(1, asked) if isinstance(asked, int) else 1
+    return int(asked) if asked is not None and is_count(asked) else 1
 
 
 def assumed_output(call: Call) -> int:

@@ -127,8 +127,8 @@ def read_object(body: bytes) -> dict[str, Any]:
     """
     try:
         data = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        data = None
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"the request's body is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise InvalidRequest("the request's body is not a JSON object")
     return data
