@@ -112,11 +112,17 @@ def findings(course: Course, facts: Facts, now: float, took: tuple[float, float]
     whole = [*_unanswered(facts), *_whole(course.happenings), *_workers(course, facts)]
     if len(course.targets) > 1:
         found = [_named(each) for each in found]
-    if facts.gateway is not None and facts.running:
-        found = [Finding(cause="caller", text=text) for text in held(facts.gateway)] + found
+    found = _of_callers(facts) + found
     if any(view.rates.answered and view.target not in troubles for view in views):
         return [*found, *blocked, *whole]  # a target of its route is at work
     return [*blocked, *found, *whole]
+
+
+def _of_callers(facts: Facts) -> list[Finding]:
+    """Which callers of a gateway are held by a limit of their own."""
+    if facts.gateway is None or not facts.running:
+        return []
+    return [Finding(cause="caller", text=text) for text in held(facts.gateway)]
 
 
 def _named(finding: Finding) -> Finding:
@@ -182,7 +188,7 @@ def _of_target(view: View, facts: Facts, course: Course, blocked: bool) -> list[
     retries = _retries(view, facts)
     free = 1.0 - min(1.0, sum(view.rates.held.values()))
     if free > MOSTLY and not blocked and not silent and not (retries and found):
-        idle = [*retries, *_free(view, facts, bound=bool(found))]
+        idle = [*retries, *_free(view, facts, bound=bool(found or _of_callers(facts)))]
         return [*idle, *found]
     return [*found, *retries]
 

@@ -24,6 +24,7 @@ from flatout.look.view import clock
 from flatout.look.why import Finding, afterwards, findings, sentences
 from flatout.store import RunReader
 from flatout.store.course import SHARED, Happening, Stretch
+from flatout.store.gateway import CallerServed, Served
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
 from flatout.values import Result
 from tests.support.store_samples import open_run
@@ -175,6 +176,15 @@ def test_times_are_those_of_the_rows_if_those_were_read() -> None:
     course = Course.of([sixty()])
     assert sentences(course, OVER, 20.0)[0].endswith("half of the answers took 1.1 s, 5 % more than 1.6 s.")
     assert sentences(course, OVER, 20.0, (0.9, 2.2))[0].endswith("took 0.9 s, 5 % more than 2.2 s.")
+
+
+def test_a_callers_own_limit_is_all_that_holds_a_gateway() -> None:
+    """Beside it, the next sentence would say that nothing holds the calls back."""
+    held = CallerServed("team-a", waiting=9, holds="rpm", allowed=60.0)
+    served = [Served([each], serving=True) for each in (held, CallerServed("team-a"))]
+    told = [sentences(Course.of([sixty()]), Facts(writer="process 1", gateway=each), 10.0) for each in served]
+    assert told[0] == ["9 calls of team-a wait for a limit of its own key: 60 calls a minute."]
+    assert told[1][0].startswith("Nothing holds the calls back")
 
 
 def test_a_limit_that_was_not_used_to_the_full_is_not_called_the_fastest() -> None:

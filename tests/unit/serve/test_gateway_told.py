@@ -18,6 +18,7 @@ from flatout.look.course import Course
 from flatout.look.facts import Facts, facts_of
 from flatout.look.report import words
 from flatout.look.report.clock import Clock
+from flatout.look.report.gather import gather
 from flatout.look.report.tally import Tally
 from flatout.look.watch.glance import Watcher
 from flatout.look.watch.words import bar, errors, sums
@@ -121,6 +122,10 @@ def test_a_gateway_is_told_by_its_calls_and_callers(place: Path, tmp_path: Path)
     glance = Watcher(place).look()
     assert (glance.facts.input_tokens or 0) > 0
     assert bar(glance.facts, 80).plain == "15 calls, 5 hung up"
+    report = gather([place])
+    assert report.rows is None
+    (table,) = (cells for cells in report.runs[0].cells if cells.name == "callers")
+    assert table.rows[0][:6] == ("team-a", "15", "0", "5", "0", "0")
 
 
 def test_many_callers_are_told_in_sum(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -67,6 +67,7 @@ def _one(path: Path, name: str, most: int, now: float, with_rows: bool) -> _Foun
         course.refresh(reader)
         facts = paced(facts, course, now)
         variants = names_of(info.job)
+        with_rows = with_rows and facts.gateway is None
         table = Table(reader, facts.answered, facts.failed + facts.unsent, variants, most) if with_rows else None
         sums = sums_of(reader, clock_of(info, facts, course), variants, table.add if table is not None else None)
         run = run_of(name, info, facts, course, sums, now)

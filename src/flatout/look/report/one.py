@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from flatout.look import gateway
 from flatout.look.course import Course
 from flatout.look.facts import Facts
 from flatout.store import Item, RunInfo, RunReader
@@ -99,6 +98,7 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         plots=(*course_plots, *pictures.plots(tally, sums.clock, has_course=bool(course_plots))),
         bars=pictures.bars(tally),
         cells=(
+            *(pictures.callers(facts.gateway) if facts.gateway is not None else ()),
             *pictures.percentiles(tally),
             *pictures.groups(tally.groups, "By model and sample" if variants else "By model"),
             *sums.agreement.tables(),
@@ -117,7 +117,6 @@ def _facts(info: RunInfo, facts: Facts) -> tuple[tuple[str, str], ...]:
     told = [
         ("began", at(info.created_at)),
         ("last row", at(facts.last_finished_at)),
-        ("callers", "; ".join(gateway.callers(facts.gateway)) if facts.gateway is not None else ""),
         ("model", str(info.job.get("model") or ", ".join(map(str, info.job.get("models") or ())))[:200]),
         ("lane", facts.lane if facts.lane not in (None, "live") else ""),
         ("tokens", tokens),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from flatout.store.gateway import Served
 from flatout.text import figures
 
 from .clock import Clock
@@ -129,6 +130,20 @@ def groups(found: dict[str, Group], title: str) -> tuple[Cells, ...]:
     )
     heads = ("", "answered", "failed", "median", "95 %", "output tokens a row", "cost")
     return (Cells(name="groups", title=title, heads=heads, rows=rows),)
+
+
+def callers(served: Served) -> tuple[Cells, ...]:
+    """What each caller of a gateway did, the busiest first."""
+    rows = tuple(
+        (
+            each.caller,
+            *(f"{number:,}" for number in (each.calls, each.failed, each.hung_up, each.lost, each.waiting)),
+            figures.cost(each.spent, each.unpriced + each.lost),
+        )
+        for each in sorted(served.callers, key=lambda each: -each.calls)
+    )
+    heads = ("", "calls", "failed", "hung up", "broken off", "waiting", "cost")
+    return (Cells(name="callers", title="By caller", heads=heads, rows=rows),) if rows else ()
 
 
 def _seconds(value: float | None) -> str:
