@@ -108,7 +108,7 @@ class CallError(FlatoutError):
         self.status = status
         self.request_id = request_id
         self.retry_after = retry_after
-        self.body = body[:BODY_CAP] if body is not None else None
+        self.body: str | None = body[:BODY_CAP] if body is not None else None
         self.code = code
         self.should_retry = should_retry
         self.headers = headers
@@ -170,9 +170,7 @@ class QuotaExhausted(ProviderError):
 
 
 class Overloaded(ProviderError):
-    """The provider has no capacity at the moment (503, 529; in its flex tier 429, 498).
-
-    This says nothing about your limits, and it is not billed.
+    """The provider has no capacity now (503, 529; in its flex tier 429, 498). No limit of yours is hit, nothing billed.
 
     What to do:
         Run the calls again later. A longer `deadline` lets flatout wait for the provider.
@@ -192,8 +190,7 @@ class AuthenticationError(ProviderError):
     """The key is missing, wrong, or not allowed to use this model (401, 403).
 
     What to do:
-        Set the provider's environment variable to a valid key, and check that this key may use the model. The message
-        names the variable.
+        Set the variable that the message names to a valid key, and check that this key may use the model.
     """
 
 
@@ -237,8 +234,7 @@ class Truncated(OutputError):
     """The answer was cut off at the token limit, and only a complete one is useful.
 
     What to do:
-        Raise `max_tokens`. With a reasoning model, leave room for its reasoning as well. `reply` has the part that
-        arrived.
+        Raise `max_tokens`; a reasoning model needs room for its reasoning, too. `reply` has the part that arrived.
     """
 
 
@@ -264,7 +260,7 @@ class SchemaMismatch(OutputError):
 
     def __init__(self, message: str, *, complaints: Mapping[str, str] | None = None, **more: Any) -> None:
         super().__init__(message, **more)
-        self.complaints = complaints or {}
+        self.complaints: Mapping[str, str] = complaints or {}
 
 
 class GuardrailTripped(OutputError):
@@ -289,11 +285,10 @@ class BudgetExceeded(NotSent):
 
 
 class CircuitOpen(NotSent):
-    """The call's target is stopped (wrong key, quota used up) or dead. The cause is chained.
+    """The call's target is stopped (wrong key, quota used up) or dead. `__cause__` says why.
 
     What to do:
-        Fix the cause, which is in `__cause__` and in the message. Nothing was paid for these calls. With a run
-        file, run the same command again.
+        Fix the cause, which the message names. Nothing was paid. With a run file, run the same command again.
     """
 
 
@@ -306,13 +301,10 @@ class DeadlineExceeded(CallError):
 
 
 class Exited(CallError):
-    """One of your functions asked the program to end, in the middle of an item or a call.
-
-    Work that is already in progress finishes first; then the program ends.
+    """One of your functions asked the program to end. Work in progress finishes first; then the program ends.
 
     What to do:
-        Find the function that calls `sys.exit()`, and let it raise an ordinary exception if only its own item should
-        fail.
+        Find the function that calls `sys.exit()`. If only its own item should fail, let it raise another exception.
 
     Attributes:
         exit: the SystemExit or KeyboardInterrupt; None if the error comes from a run file.
@@ -371,8 +363,7 @@ class StoreError(FlatoutError):
     """The run file could not be opened, read or written.
 
     What to do:
-        Read the message: it names the file and the system's error. Keep run files on a local disk with enough
-        free space.
+        Read the message: it names the file and the system's error. Keep run files on a local disk with free space.
     """
 
 
@@ -405,6 +396,5 @@ class RunDamaged(StoreError):
     """The file is not a readable run file.
 
     What to do:
-        Recover what can be read with `flatout export FILE -o rescued.jsonl --salvage`, and start over with another
-        file.
+        Rescue what can be read (`flatout export FILE -o rescued.jsonl --salvage`), and start over with another file.
     """

@@ -8,8 +8,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
+from flatout.durable.calls import durable_calls
 from flatout.durable.map import durable_map
-from flatout.durable.run import durable_calls
 from flatout.edge.fan_out import check_function, fan_out, run_function
 from flatout.edge.parameters import CALL, ForAll, check_names, check_store
 from flatout.edge.variants import check_variants, expanded, in_order, names_no_model

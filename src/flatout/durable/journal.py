@@ -35,8 +35,8 @@ from flatout.values import Call, Reply
 from .as_json import plain
 from .attempts import NotedAttempts
 from .kept_call import KeptCall
+from .mismatch import difference
 from .records import content, fingerprint, may_go_again
-from .run import difference
 from .steps import KINDS, Steps, within
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ row is compared with its record in the file.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import deque
 from collections.abc import (
@@ -25,20 +24,17 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from msgspec import Struct
-
 from flatout.edge.fan_out import Flow, fan_out
 from flatout.errors import ConfigError, RunMismatch, StoreError
 from flatout.journey import Journey
 from flatout.store import Finished, Item, RunState
 from flatout.tasks.closing import close_all, reading
-from flatout.text.changed import changed
-from flatout.values import Call, CallLike, Result
+from flatout.values import CallLike, Result
 
-from .attempts import NotedAttempts
 from .course import Recorded, recorded
+from .mismatch import mismatch
 from .opening import StorePath, left_in, opened
-from .records import NO_CALL, content, fingerprint, item_of, makes_no_call, result_of
+from .records import NO_CALL, fingerprint, item_of, makes_no_call
 
 if TYPE_CHECKING:
     from flatout.store import RunFile
@@ -142,51 +138,6 @@ async def keep(
     if isinstance(result.error, StoreError):
         raise result.error
     await store.finish(item_of(result, made=made, row=row, keep_prompts=keep_prompts, mark=mark))
-
-
-def mismatch(name: str, at: str, item: Item | None, made: bytes, columns: Mapping[str, Any] | None) -> RunMismatch:
-    """An error that names the first difference between a row and its record in the run file.
-
-    Args:
-        name: the run file.
-        at: the row, in words.
-        item: the record in the file.
-        made: the call's `content` now; empty for an item of a durable function.
-        columns: the input's own row now; None for an item without a row.
-    """
-    pairs = (
-        [("column ", item.input, columns), ("parameter ", item.prompt, json.loads(made))] if item is not None else []
-    )
-    for where, old, new in pairs:
-        if old is None or new is None:
-            continue
-        was = json.loads(old)
-        if was.keys() == new.keys() == {"item"}:  # of a function, and not of a file's columns
-            return RunMismatch(f"{name} belongs to another job: {at}, {_changed_value(was['item'], new['item'])}")
-        if what := difference(was, new):
-            return RunMismatch(f"{name} belongs to another job: {at}, {where}{what}")
-    return RunMismatch(f"{name} belongs to another job: {at} has changed")
-
-
-def _changed_value(was: Any, now: Any) -> str:
-    """What differs between two values; of lists, the first element that does."""
-    if not isinstance(was, list) or not isinstance(now, list):
-        return difference(was, now)
-    place = next((place for place, (one, other) in enumerate(zip(was, now, strict=False)) if one != other), None)
-    if place is None:
-        return f"had {len(was):,} values, has {len(now):,} now"
-    return difference({f"value {place + 1:,}": was[place]}, {f"value {place + 1:,}": now[place]})
-
-
-def difference(old: Any, new: Any) -> str:
-    """The first name whose value differs, with both values; "" if all are equal."""
-    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
-        old, new = {"value": old}, {"value": new}
-    for name in [*new, *(name for name in old if name not in new)]:
-        if old.get(name) != new.get(name):
-            was, now = (json.dumps(row.get(name), ensure_ascii=False, default=repr) for row in (old, new))
-            return f"{name}: {changed(was, now)}"
-    return ""
 
 
 class Durable(Generic[ValueT, StepT]):
@@ -353,57 +304,3 @@ async def kept_results(
         finally:
             left.end(name)
             ended.set_result(None)
-
-
-class CallStep(Struct, frozen=True):
-    """One call to answer. Without ``call``, the value is not a valid call and fails by itself."""
-
-    index: int
-    value: Any
-    call: Call | None = None
-    made: bytes = NO_CALL
-    item: Item | None = None
-
-
-class DurableCalls(Durable[ValueT, CallStep]):
-    """Finished calls come back from the file; the others are asked."""
-
-    def __init__(self, store: RunFile, name: str, retry_failed: bool, asker: Asker) -> None:
-        super().__init__(store, name, retry_failed)
-        self._asker = asker
-
-    def step(self, index: int, value: Any) -> CallStep:
-        try:
-            call = Call.of(value)
-        except ConfigError:
-            self.found(index, NO_CALL)  # only to compare: it fails in the same way each time, and nothing is sent
-            return CallStep(index, value)
-        made = content(call)
-        return CallStep(index, value, call, made, self.found(index, made))
-
-    async def answer(self, _: int, step: CallStep) -> Result[Any]:
-        if step.item is not None:
-            return result_of(step.item, step.call)
-        journey = Journey(asyncio.get_running_loop().time())
-        journey.notes = NotedAttempts(self.store, step.index)
-        result = await self._asker.result(step.value, index=step.index, journey=journey)
-        await keep(self.store, result, made=step.made, keep_prompts=step.call is not None)
-        return result
-
-
-def durable_calls(
-    calls: Iterable[CallLike] | AsyncIterable[CallLike],
-    place: StorePath,
-    *,
-    asker: Asker,
-    job: Mapping[str, Any],
-    retry_failed: bool,
-    known: set[int] | None = None,
-    part: bool = False,
-) -> AsyncGenerator[Result[Any], None]:
-    """`Client.as_completed` with a run file. See `Durable` for ``known`` and ``part``."""
-
-    def begin(store: RunFile, name: str) -> DurableCalls[CallLike]:
-        return DurableCalls(store, name, retry_failed, asker)
-
-    return run_durably(begin, calls, place, job=job, asker=asker, known=known, part=part)

@@ -12,9 +12,11 @@ from flatout.store import RunFile, RunReader
 from flatout.tasks.closing import reading
 from flatout.values import Call, Result
 
+from .calls import CallStep, DurableCalls
+from .mismatch import mismatch
 from .opening import StorePath
 from .records import content, fingerprint, makes_no_call, result_of
-from .run import Asker, CallStep, DurableCalls, mismatch, run_durably
+from .run import Asker, run_durably
 
 
 class Chosen(Struct, frozen=True, gc=False):

@@ -13,6 +13,7 @@ from .escalation import Way, at_rate, choose, flex_seconds, leaves_at, live_seco
 from .offers import Lane, Wanted, lanes_of
 from .past import batch_seconds, recalled
 from .refusals import Spelling
+from .wish import Source
 
 WITHIN = "within"
 """The fact in the run file that says until when its answers are wanted."""
@@ -70,6 +71,12 @@ def ways(engine: Engine, model: str | None, rows: int, calls: Sequence[Call] = (
         seconds, why = batch_seconds(recalled(), target, rows)
         found.append(Way("batch", seconds, engine.stack.prices.share(target, "batch"), why))
     return found
+
+
+async def ways_of(source: Source, engine: Engine) -> list[Way]:
+    """The lanes for the calls of a program."""
+    await engine.stack.prices.load()
+    return ways(engine, None, await source.rows(), await source.some(SAMPLE))
 
 
 def lane_for(

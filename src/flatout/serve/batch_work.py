@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from msgspec import Struct, field
 
+from flatout.durable.calls import durable_calls
 from flatout.durable.records import result_of
-from flatout.durable.run import durable_calls
 from flatout.errors import ConfigError, TransportError
 from flatout.tasks.loop import wall
 from flatout.values import Result

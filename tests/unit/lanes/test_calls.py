@@ -19,6 +19,7 @@ import flatout
 from flatout import BudgetExceeded, Call, Client, ConfigError, RunMismatch
 from flatout.edge.fan_out import Flow
 from flatout.lanes import calls as lanes
+from flatout.lanes import kept_calls
 from flatout.lanes.batch.formats import openai
 from flatout.lanes.batch.money import Paid, Record
 from flatout.layer import Request, Response
@@ -146,7 +147,7 @@ def test_a_program_may_die_at_any_moment(program: Program, at: int) -> None:
 
 def test_leaving_the_loop_leaves_the_batches(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever wants only the first results would lose the others, pay for them again, or wait for ever."""
-    monkeypatch.setattr(lanes, "TOGETHER", 4)
+    monkeypatch.setattr(kept_calls, "TOGETHER", 4)
 
     async def main() -> None:
         async with program.client() as client:

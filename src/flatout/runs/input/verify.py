@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection
 
+from flatout.durable.mismatch import mismatch
 from flatout.durable.records import content, fingerprint
-from flatout.durable.run import Stored, mismatch
+from flatout.durable.run import Stored
 from flatout.errors import RunMismatch
 from flatout.runs.prompts.recipe import Recipe, row_id
 from flatout.runs.stored import restored, stored
