@@ -46,6 +46,12 @@ PROGRAMS = {
     "anthropic_stream": "str",
     "genai": "Label",
     "genai_stream": "str",
+    "groq": "str",
+    "together": "str",
+    "fireworks": "str",
+    "mistral": "Label",
+    "mistral_stream": "str",
+    "openrouter": "str",
     "litellm": "str",
     "langchain": "Label",
     "llama_index": "str",
@@ -121,3 +127,10 @@ def test_the_sdk_by_itself_is_refused():
         told = run("openai_chat", url, 500, 600, "alone")
         assert stats(url)["refused"] > 100
         assert told["good"] < 500
+
+
+def test_batches_are_as_the_vendors_packages_describe_them():
+    """Every batch of one of these vendors would be refused, as a whole."""
+    command = [str(PYTHON), str(SUPPORT / "vendor_batches.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    assert json.loads(done.stdout) == dict.fromkeys(("mistral", "together", "groq", "openrouter", "fireworks", "xai"))

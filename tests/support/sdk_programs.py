@@ -218,6 +218,82 @@ def genai_stream(client: Client | None, url: str) -> Ask:
     return ask
 
 
+def legacy(client: Client | None, option: str, **off: Any) -> dict[str, Any]:
+    """What changes for an SDK over httpx: its HTTP client, and its own retries switched off."""
+    return {} if client is None else {option: flatout.sdk.http_client(client, legacy=True), **off}
+
+
+def completions(ai: Any) -> Ask:
+    """Chat completions of an SDK that is made as OpenAI's is."""
+
+    async def ask(text: str) -> str:
+        answer = await ai.chat.completions.create(model=MODEL, messages=messages(text))
+        return answer.choices[0].message.content
+
+    return ask
+
+
+def groq(client: Client | None, url: str) -> Ask:
+    from groq import AsyncGroq
+
+    base = url.removesuffix("/openai/v1")
+    return completions(AsyncGroq(api_key=KEY, base_url=base, **legacy(client, "http_client", max_retries=0)))
+
+
+def together(client: Client | None, url: str) -> Ask:
+    from together import AsyncTogether
+
+    base = url.removesuffix("/v1")
+    return completions(AsyncTogether(api_key=KEY, base_url=base, **legacy(client, "http_client", max_retries=0)))
+
+
+def fireworks(client: Client | None, url: str) -> Ask:
+    from fireworks import AsyncFireworks
+
+    base = url.removesuffix("/v1")
+    return completions(AsyncFireworks(api_key=KEY, base_url=base, **legacy(client, "http_client", max_retries=0)))
+
+
+def mistral_client(client: Client | None, url: str) -> Any:
+    from mistralai.client import Mistral
+
+    return Mistral(api_key=KEY, server_url=url.removesuffix("/v1"), **legacy(client, "async_client"))
+
+
+def mistral(client: Client | None, url: str) -> Ask:
+    ai = mistral_client(client, url)
+
+    async def ask(text: str) -> Label:
+        parsed: Label = (
+            (await ai.chat.parse_async(Label, model=MODEL, messages=messages(text))).choices[0].message.parsed
+        )
+        return parsed
+
+    return ask
+
+
+def mistral_stream(client: Client | None, url: str) -> Ask:
+    ai = mistral_client(client, url)
+
+    async def ask(text: str) -> str:
+        stream = await ai.chat.stream_async(model=MODEL, messages=messages(text))
+        return "".join([event.data.choices[0].delta.content or "" async for event in stream if event.data.choices])
+
+    return ask
+
+
+def openrouter(client: Client | None, url: str) -> Ask:
+    from openrouter import OpenRouter
+
+    ai = OpenRouter(api_key=KEY, server_url=url, **legacy(client, "async_client", retry_config=None))
+
+    async def ask(text: str) -> str:
+        answer = await ai.chat.send_async(model=MODEL, messages=messages(text))
+        return answer.choices[0].message.content
+
+    return ask
+
+
 def litellm(client: Client | None, url: str) -> Ask:
     import litellm as library
 
@@ -310,8 +386,13 @@ def agents(client: Client | None, url: str) -> Ask:
     return ask
 
 
+BENEATH = {"groq": "/openai"}
+"""What an SDK puts before ``/v1`` in its addresses."""
+
+
 async def run(made: Callable[[Client | None, str], Ask], url: str, count: int, rpm: float, *, alone: bool) -> Any:
     """What became of the calls: their answers' types, their errors, and what they took."""
+    url = f"{url.removesuffix('/v1')}{BENEATH.get(made.__name__, '')}/v1"
     options: Any = {"base_url": url, "api_key": KEY}
     async with Client(f"{MODEL}", **options, limits=Limits(rpm=rpm, burst=2), config={}) as client:
         ask = made(None if alone else client, url)

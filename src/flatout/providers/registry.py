@@ -123,6 +123,9 @@ without ``/openai/v1``, or ``https://NAME.openai.azure.com/openai/deployments/{m
 ``query``.
 """
 
+ALSO_AT = {"together": ("https://api.together.ai/v1", "https://api-inference.together.ai/v1")}
+"""By provider: further addresses of the same calls. Together's own package (3.1) asks there."""
+
 ADDRESS_ENV = {"azure": "AZURE_OPENAI_ENDPOINT"}
 """By provider: the environment variable that holds an address which differs from account to account."""
 

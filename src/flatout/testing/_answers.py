@@ -174,6 +174,7 @@ def completion(
             "model": model,
             "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": finish}],
             "usage": usage,
+            "system_fingerprint": "fp_simulated",  # OpenRouter's own package takes no answer without one
             **told,
         }
     )

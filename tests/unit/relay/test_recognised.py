@@ -18,6 +18,9 @@ OWN = Endpoint(name="mine", base_url="http://127.0.0.1:9000/v1")
         ("https://api.openai.com/v1/embeddings", "openai", "embeddings", "", False),
         ("https://api.anthropic.com/v1/messages?beta=true", "anthropic", "anthropic", "", False),
         ("https://api.groq.com/openai/v1/chat/completions", "groq", "openai", "", False),
+        ("https://api.together.xyz/v1/chat/completions", "together", "openai", "", False),
+        ("https://api-inference.together.ai/v1/chat/completions", "together", "openai", "", False),
+        ("https://api.together.ai/v1/embeddings", "together", "embeddings", "", False),
         (
             "https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
             *("gemini", "gemini", "gemini-2.5-flash", True),

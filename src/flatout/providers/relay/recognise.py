@@ -100,9 +100,12 @@ def _as(endpoint: Endpoint | None, dialect: str, model: str, *, streams: bool = 
 
 def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
     """The endpoint at an address: the user's own before the built-in ones."""
-    for endpoint in (*endpoints, *registry.BUILT_IN.values()):
-        if endpoint.base_url and _without_version(endpoint.base_url) == _without_version(base):
+    place = _without_version(base)
+    for endpoint in endpoints:
+        if _without_version(endpoint.base_url) == place:
             return endpoint
+    if (built_in := _BUILT_IN.get(place)) is not None:
+        return built_in
     if base.endswith(_OPENAI_TOO):
         return _find(base.removesuffix(_OPENAI_TOO), endpoints)
     host = urlsplit(base).hostname or ""
@@ -115,3 +118,12 @@ def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
 def _without_version(url: str) -> str:
     """An address without a version at its end. Vendors' SDKs add it to the path, or have it in their base address."""
     return _VERSION.sub("", url.rstrip("/"))
+
+
+_BUILT_IN = {
+    _without_version(address): row
+    for row in reversed(registry.BUILT_IN.values())  # where two share an address, the first has it
+    for address in (row.base_url, *registry.ALSO_AT.get(row.name, ()))
+    if address
+}
+"""The built-in endpoints by all their addresses."""
