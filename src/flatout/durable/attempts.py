@@ -30,13 +30,13 @@ class AttemptFile(Protocol):
         """See `flatout.store.RunFile.note_attempt`."""
         ...
 
-    def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
-        """See `flatout.store.RunFile.note_unpaid`."""
+    def note_failed(self, index: int, attempt: int, place: str | None = None, *, billed: bool) -> None:
+        """See `flatout.store.RunFile.note_failed`."""
         ...
 
 
 class NotedAttempts:
-    """Notes each attempt before it is sent, and again if it failed at no cost; a `flatout.journey.AttemptNotes`.
+    """Notes each attempt before it is sent, and again if it failed; a `flatout.journey.AttemptNotes`.
 
     Args:
         store: the run file.
@@ -57,9 +57,8 @@ class NotedAttempts:
         return self._store.note_attempt(self._index, attempt, target, time.time(), estimate, self._place, why)
 
     def failed(self, attempt: int, error: CallError, /) -> None:
-        """Note that an attempt cost nothing, if that is certain."""
-        if not may_have_billed(error):
-            self._store.note_unpaid(self._index, attempt, self._place)
+        """Note that an attempt failed, and whether it may be paid for."""
+        self._store.note_failed(self._index, attempt, self._place, billed=may_have_billed(error))
 
 
 def _reason(error: Exception) -> str:

@@ -126,9 +126,12 @@ class Browser:
         given = {**wanted.parameters(), "first": first, "last": last, "most": most, "by": by, "turn": turn}
         return [index for index, _ in self._reader.select(self._sql["matching"], given)]
 
-    def in_flight(self, most: int) -> list[BegunAttempt]:
-        """The attempts in flight, the oldest first. After a crash: those whose end nobody saw."""
-        return [BegunAttempt(*row) for row in self._reader.select(self._sql["in_flight"], (most,))]
+    def in_flight(self, most: int, *, dead: bool = False) -> list[BegunAttempt]:
+        """The attempts in flight, the oldest first. Of a run whose process died: all that may be paid for nothing."""
+        sql = self._sql["in_flight"]
+        if not self._reader.knows_failed:
+            sql = sql.replace("failed", "0")
+        return [BegunAttempt(*row) for row in self._reader.select(sql, {"most": most, "dead": dead})]
 
     def retries(self) -> Iterator[tuple[float, str]]:
         """When each attempt began that followed a failed one, and the class of that one's error."""

@@ -22,7 +22,7 @@ from .ledger import changes as queries_of_ledger
 from .queries import queries
 from .watch import Watch
 
-RunChange = Literal["note", "unpaid", "owe", "lose", "item", "entry", "row", "total", "command", "fact", "mark"]
+RunChange = Literal["note", "failed", "owe", "lose", "item", "entry", "row", "total", "command", "fact", "mark"]
 CourseChange = Literal["stretch", "happening"]
 ChangeKind = RunChange | LedgerChange | CourseChange
 Waiting = asyncio.Future[None] | None
@@ -31,11 +31,11 @@ Waiting = asyncio.Future[None] | None
 Changes = tuple[Sequence[tuple[Any, ...]], Waiting]
 """The parameters of one statement for each row, and the caller that waits for all of them."""
 
-# In the order of execution. An attempt is recorded before its item settles it, and is marked as unpaid before its item
+# In the order of execution. An attempt is recorded before its item settles it, and is marked as failed before its item
 # sums up what is unsettled.
 _STATEMENTS: dict[ChangeKind, str] = {
     "note": queries("attempts")["note"],
-    "unpaid": queries("attempts")["unpaid"],
+    "failed": queries("attempts")["failed"],
     "owe": queries("run")["owe"],
     "lose": queries("attempts")["lose"],
     "item": queries("items")["finish"],

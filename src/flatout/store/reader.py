@@ -79,6 +79,9 @@ _COURSE = 7
 _DEEDS = 10
 """The first version of the file that has a column for what a change does to the whole run."""
 
+_FAILED = 11
+"""The first version of the file that says of an attempt in doubt whether it has failed."""
+
 _WITHOUT_COURSE = _ITEMS["items"].replace("seconds, provider_seconds,", "seconds, NULL,")
 _RANKED_WITHOUT_COURSE = _ITEMS["ranked"].replace("provider_seconds", "NULL")
 _WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
@@ -374,6 +377,11 @@ class RunReader:
     def course(self) -> CourseReader | None:
         """The course of the run; None in a file of an earlier version, which has none."""
         return CourseReader(self, former=self._version < _DEEDS) if self._version >= _COURSE else None
+
+    @property
+    def knows_failed(self) -> bool:
+        """Whether the file says of an attempt in doubt whether it has failed. One of an earlier version does not."""
+        return self._version >= _FAILED
 
     def select(self, statement: str, parameters: Any = (), *, long: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         """Run a statement that reads, for the parts of the file with a module of their own.

@@ -199,15 +199,16 @@ class RunFile:
         for commit in [self._writer.hand_in(kind, *lost) for kind in ("owe", "lose")]:
             await commit
 
-    def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
-        """Record that an attempt failed and cost nothing, so it is no longer in doubt. It is written soon.
+    def note_failed(self, index: int, attempt: int, place: str | None = None, *, billed: bool) -> None:
+        """Record that an attempt failed, so it is no longer in flight. It is written soon.
 
         Args:
             index: the item's index.
             attempt: its number, as in `note_attempt`.
             place: the step, as in `note_attempt`.
+            billed: whether it may be paid for. Otherwise it is no longer in doubt.
         """
-        self._writer.add("unpaid", (index, attempt, place))
+        self._writer.add("failed", (billed, index, attempt, place))
 
     async def journal(
         self, index: int, place: str, fingerprint: bytes, kind: str, value: bytes, cost: float | None = None

@@ -68,7 +68,7 @@ def test_a_report_comes_back_as_it_was() -> None:
     report = Report(
         account=Account(1.25, 2, 0.5),
         notes=[(7, 1, "openai/gpt", 12.5, None, None, "RateLimited: slow down")],
-        unpaid=[(7, 1)],
+        failed=[(7, 1, False)],
         items=[list(msgspec.structs.astuple(item(7, cost=0.25)))],
         dropped=[8],
         reserves=[(0, "m 30", 0.125)],

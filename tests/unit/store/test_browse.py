@@ -135,6 +135,26 @@ def test_of_a_call_that_is_tried_again_the_latest_attempt_is_in_flight(tmp_path:
     asyncio.run(write())
 
 
+def test_what_has_failed_is_in_flight_no_more(tmp_path: Path) -> None:
+    """Rows that wait for their next attempt would be shown as answers that take minutes, though each has a timeout."""
+
+    async def write() -> None:
+        async with RunFile.open(tmp_path / "b.flatout", job={}) as run:
+            for index, attempt in ((0, 1), (1, 1), (2, 1), (1, 2)):
+                await run.note_attempt(index, attempt, "m", float(index + attempt), None)
+                if attempt == 1:
+                    run.note_failed(index, 1, billed=index > 0)
+            await run.note_attempt(3, 1, "m", 9.0, None)  # what is written soon is written before
+            with RunReader.open(tmp_path / "b.flatout") as reader:
+                for dead, expected in ((False, [(1, 2), (3, 1)]), (True, [(1, 2), (2, 1), (3, 1)])):
+                    flying = Browser(reader).in_flight(10, dead=dead)
+                    assert [(each.index, each.attempt) for each in flying] == expected
+
+    asyncio.run(write())
+    with RunReader.open(tmp_path / "b.flatout") as reader:
+        assert len(reader.unsettled().attempts) == 4  # it may be paid for, as long as nobody knows
+
+
 def test_files_of_earlier_versions_are_looked_through(tmp_path: Path) -> None:
     """After an update nobody could look at the runs of last month."""
     seen = 0

@@ -70,8 +70,8 @@ def test_an_attempt_that_cost_nothing_is_never_in_doubt(tmp_path: Path) -> None:
             for place in (None, "7"):
                 await run.note_attempt(1, 1, "o/m", 10.0, 0.5, place)
             await run.note_attempt(2, 1, "o/m", 10.0, 0.25)
-            run.note_unpaid(1, 1)
-            run.note_unpaid(2, 1)
+            run.note_failed(1, 1, billed=False)
+            run.note_failed(2, 1, billed=False)
             await run.finish(item(2, "failed", cost=None))
 
     asyncio.run(main())

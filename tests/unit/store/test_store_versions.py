@@ -28,6 +28,7 @@ LANDED = {
     "0008_rows_of_batch.sql": "d66d609059962dcc",
     "0009_batch_answers.sql": "72ba36e0a6933c80",
     "0010_deeds.sql": "60ad1b789b42aa9a",
+    "0011_failed_attempts.sql": "d0a6a6f7ae7bc6c6",
 }
 """The first 16 digits of each migration's sha256. Files that were made with it are out there: it never changes."""
 

@@ -147,7 +147,7 @@ class Watcher:
                 targets={name: list(stretches) for name, stretches in self.course.targets.items()},
                 happenings=list(self.course.happenings),
                 why=sentences(self.course, facts, now),
-                flying=Browser(reader).in_flight(LISTED),
+                flying=Browser(reader).in_flight(LISTED, dead=not facts.running),
                 slowest=counted.slowest,
                 has_course=reader.course is not None,
                 notice=self._notice if self._counted is not None else _COUNTING,

@@ -220,7 +220,7 @@ def _in_flight(glance: Glance) -> str:
     bounds = [each.allows.get("concurrency") for each in last]
     bound = sum(each or 0 for each in bounds)
     most = f" of {bound:,.0f}" if last and all(each is not None for each in bounds) else ""
-    return f"{sum(each.in_flight for each in last):,}{most}, {sum(each.waiting for each in last):,} waiting"
+    return f"{glance.in_flight:,}{most}, {sum(each.waiting for each in last):,} waiting"
 
 
 def _budget(facts: Facts) -> str:

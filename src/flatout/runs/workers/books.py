@@ -64,9 +64,9 @@ class Books:
             self._store.note_stretch(stretch)
         for happening in report.happenings:
             self._store.note_happening(happening)
-        for index, attempt in report.unpaid:
-            self._store.note_unpaid(index, attempt)
-            if (given := member.rows.get(index)) is not None:
+        for index, attempt, billed in report.failed:
+            self._store.note_failed(index, attempt, billed=billed)
+            if not billed and (given := member.rows.get(index)) is not None:
                 given.tries.pop(attempt, None)
         for index in report.dropped:
             member.rows.pop(index, None)

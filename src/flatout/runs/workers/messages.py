@@ -75,7 +75,7 @@ class Report(Struct, array_like=True, omit_defaults=True):
     Attributes:
         account: what it has spent so far.
         notes: attempts that wait to be sent until the run file has them.
-        unpaid: attempts that failed and cost nothing: the row's index, and the attempt's number.
+        failed: attempts that failed: the row's index, the attempt's number, and whether it may be paid for.
         items: finished rows: the values of an `flatout.store.Item`, without what the parent knows itself.
         dropped: the indices of rows that were given and will not be asked, because the run is stopping.
         reserves: reservations: a ticket, the kind of attempt, and the most US dollars that it may cost.
@@ -90,7 +90,7 @@ class Report(Struct, array_like=True, omit_defaults=True):
 
     account: Account = Account()
     notes: list[Note] = []
-    unpaid: list[tuple[int, int]] = []
+    failed: list[tuple[int, int, bool]] = []
     items: list[list[Any]] = []
     dropped: list[int] = []
     reserves: list[tuple[int, str, float]] = []

@@ -85,9 +85,9 @@ class RemoteFile:
         self._outbox.report.notes.append(note)
         await noted
 
-    def note_unpaid(self, index: int, attempt: int, place: str | None = None) -> None:
-        """See `flatout.store.RunFile.note_unpaid`."""
-        self._outbox.report.unpaid.append((index, attempt))
+    def note_failed(self, index: int, attempt: int, place: str | None = None, *, billed: bool) -> None:
+        """See `flatout.store.RunFile.note_failed`."""
+        self._outbox.report.failed.append((index, attempt, billed))
 
     def note_stretch(self, stretch: Stretch, /) -> None:
         """See `flatout.store.RunFile.note_stretch`."""

@@ -2,8 +2,8 @@
 INSERT INTO attempts (item_index, attempt, target, started_at, estimated_cost, place, after)
 VALUES (?, ?, ?, ?, ?, ?, ?);
 
--- unpaid: Record that an attempt failed and cost nothing.
-UPDATE attempts SET outcome = 'failed'
+-- failed: Record that an attempt failed. If it may be paid for, it has no outcome before its item.
+UPDATE attempts SET failed = 1, outcome = iif(?, NULL, 'failed')
 WHERE item_index = ? AND attempt = ? AND place IS ? AND outcome IS NULL;
 
 -- give_up: Mark the attempts that an earlier process had in flight when it died.

@@ -47,9 +47,10 @@ WHERE item_index BETWEEN :first AND :last AND (:by IS NULL OR figure IS NOT NULL
     OR instr(lower(coalesce(output, '')), lower(:escaped)))
 ORDER BY :turn * figure DESC, item_index LIMIT :most;
 
--- in_flight: Read the attempts in flight, the oldest first. Of a call that is tried again, all have no outcome yet.
+-- in_flight: Read the attempts in flight, the oldest first; after a crash, all that are in doubt.
 SELECT item_index, max(attempt), target, started_at, estimated_cost FROM attempts
-WHERE outcome IS NULL GROUP BY item_index, place ORDER BY started_at, item_index LIMIT ?;
+WHERE outcome IS NULL AND (:dead OR NOT failed)
+GROUP BY item_index, place ORDER BY started_at, item_index LIMIT :most;
 
 -- retries: Read when attempts began that followed a failed one, and the class of its error, after a row.
 SELECT rowid, started_at, substr(after, 1, instr(after || ':', ':') - 1) FROM attempts
