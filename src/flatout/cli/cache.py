@@ -37,7 +37,7 @@ WHY_EPILOG = """\
 
 $ flatout cache why answers.jsonl 3    # why row 3 was asked
 $ flatout cache why answers.jsonl order-1138
-$ flatout cache why answers.jsonl 3 --cache answers.cache  # compare with another cache
+$ flatout cache why answers.jsonl 3 --cache answers.cache  # in another cache
 """
 
 PRUNE_EPILOG = """\

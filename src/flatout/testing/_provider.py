@@ -190,7 +190,7 @@ class ProviderModel:
         return answers.model_list(self.settings.models)
 
     def _begin(self, counts: Statistics) -> None:
-        self.settings = self._given
+        self.settings: ProviderSettings = self._given
         self._random = Random(self.seed)
         self._writer = AnswerWriter(self._random, self.seed, self.script)
         self._limits = RateLimits(self._given)

@@ -110,11 +110,11 @@ class Attachment:
     kind: ClassVar[str] = "attachment"
 
     def __init__(self, content: _Content, media_type: str | None, part: dict[str, Any], **sent_as: str | None) -> None:
-        self.media_type = media_type
-        self.size = None if content.data is None else len(content.data)
-        self.sha256 = sha256((content.url or "").encode() if content.data is None else content.data).hexdigest()
-        self.source = content.source
-        self.part = part
+        self.media_type: str | None = media_type
+        self.size: int | None = None if content.data is None else len(content.data)
+        self.sha256: str = sha256((content.url or "").encode() if content.data is None else content.data).hexdigest()
+        self.source: str | None = content.source
+        self.part: dict[str, Any] = part
         self._sent_as = {name: value for name, value in sent_as.items() if value is not None}
 
     def __repr__(self) -> str:
@@ -205,7 +205,7 @@ class File(Attachment):
         else:
             part = {"filename": name, "file_data": _url_of(content, detected)}
             super().__init__(content, detected, {"type": "file", "file": part}, name=name)
-        self.name = name
+        self.name: str = name
 
 
 class _Content(NamedTuple):
