@@ -126,7 +126,8 @@ def test_samples_go_on_after_an_interrupt(tmp_path: Path) -> None:
     """What was answered of a row would be asked, and paid for, again."""
     questions(tmp_path, 100)
     with provider(latency=0.05) as server:
-        command = (*RUN, "-m", "a", "-m", "b", "--base-url", server.url, "--samples", "2", "--rpm", "9k")
+        slowly = ("--rpm", "9k", "--concurrency", "8")
+        command = (*RUN, "-m", "a", "-m", "b", "--base-url", server.url, "--samples", "2", *slowly)
         process = start(*command, folder=tmp_path)
         server.wait_for(60)
         process.send_signal(signal.SIGINT)
@@ -280,13 +281,13 @@ def test_answers_that_fall_silent_are_asked_for_again(tmp_path: Path) -> None:
         done = flatout(
             *(*RUN, *server.options(), *PLENTY, "--first-byte", "10", "--between-bytes", "0.4"), folder=tmp_path
         )
-        stalled = server.stats()["faults"]["stall"]
-        assert server.received == 30 + stalled
+        stalled, received = server.stats()["faults"]["stall"], server.received
     assert done.code == 0, done.err
     assert stalled
+    assert received >= 30 + stalled  # a busy machine falls silent, too
     rows = rows_of(tmp_path / "out.jsonl")
     assert all(is_answer(row["answer"], row["prompt"]) for row in rows)
-    assert sum(row["attempts"] for row in rows) == 30 + stalled
+    assert sum(row["attempts"] for row in rows) == received
 
 
 # -- telemetry --------------------------------------------------------------------------------------------------------
@@ -299,7 +300,8 @@ def test_metrics_can_be_scraped_while_a_run_goes_on(tmp_path: Path) -> None:
     port = free_port()
     with provider(latency=0.05) as server:
         process = start(
-            *(*RUN, *server.options("m"), "--rpm", "3k", "--metrics", str(port), "--otlp", "http://127.0.0.1:1"),
+            *(*RUN, *server.options("m"), "--rpm", "3k", "--concurrency", "3"),
+            *("--metrics", str(port), "--otlp", "http://127.0.0.1:1"),
             folder=tmp_path,
         )
         scraped: list[str] = []

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from msgspec.structs import replace
+
 from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
 
 FAST = {"latency": 0.01, "error_latency": 0.0, "output_tokens": 20}
@@ -52,10 +54,15 @@ class Provider:
     def stats(self) -> dict[str, Any]:
         """The provider's counts so far."""
 
-        async def look() -> dict[str, Any]:
-            return self.model.stats()
+        return self._there(self.model.stats)
 
-        return asyncio.run_coroutine_threadsafe(look(), self._loop).result(10)
+    def change(self, **settings: Any) -> None:
+        """Have it behave otherwise towards the requests that arrive from now on."""
+
+        def change() -> None:
+            self.model.settings = replace(self.model.settings, **settings)
+
+        self._there(change)
 
     @property
     def received(self) -> int:
@@ -66,8 +73,20 @@ class Provider:
         return ["-m", model, "--base-url", self.url]
 
     def wait_for(self, received: int, seconds: float = PATIENCE) -> None:
-        """Wait until a number of requests have arrived."""
+        """Wait until a number of requests have arrived.
+
+        Bound the requests in flight of a run that is to be met in its middle: it then waits for this process, however
+        slow the machine lets that be, and is not over before a test can act.
+        """
         eventually(lambda: self.received >= received, seconds)
+
+    def _there(self, work: Callable[[], DoneT]) -> DoneT:
+        """Do something in the thread of the server."""
+
+        async def do() -> DoneT:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(do(), self._loop).result(PATIENCE)
 
 
 @contextmanager
