@@ -201,16 +201,16 @@ def test_a_flood_of_connections_costs_a_bounded_share_of_the_loop(tmp_path: Path
             end.close()
         return opened
 
-    async def main() -> tuple[int, float]:
+    async def main() -> tuple[int, float, float]:
         async with served(lambda: [where], count):
-            busy = time.thread_time()
+            began, busy = time.monotonic(), time.thread_time()
             opened = await asyncio.to_thread(flood, 2.0)
-            return opened, time.thread_time() - busy
+            return opened, time.thread_time() - busy, time.monotonic() - began
 
-    opened, busy = asyncio.run(main())
-    assert heard[0] <= AT_ONCE + PER_SECOND * 3.0
-    assert opened <= 2 * (AT_ONCE + PER_SECOND * 3.0)
-    assert busy < 0.5  # of two seconds, on a machine that does other things as well; a share of 1 % is usual
+    opened, busy, seconds = asyncio.run(main())
+    assert heard[0] <= AT_ONCE + PER_SECOND * (seconds + 1.0)
+    assert opened <= 2 * (AT_ONCE + PER_SECOND * (seconds + 1.0))
+    assert busy < 0.25 * seconds  # 1 % is usual
     assert open_files() == before
 
 

@@ -26,6 +26,7 @@ from flatout.serve.callers import Allowed
 from flatout.store.scopes import accounts
 from flatout.testing import ProviderModel, ProviderSettings, serve
 from flatout.transports import descriptors
+from tests.support.command_samples import eventually
 from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
 
 ROOT = Path(__file__).parents[2]
@@ -121,14 +122,15 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(listen, "KEEPALIVE", 0.2)
     monkeypatch.setattr(listen, "MOST_CONNECTIONS", 20)
 
-    async def drip(url: str) -> float:
+    async def drip(url: str) -> int:
         """Send a byte each twentieth of a second until the server has had enough."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(url))
-        began = time.monotonic()
+        sent = 0
         writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         while not reader.at_eof():
             try:
                 writer.write(b"x")
+                sent += 1
                 await writer.drain()
                 await asyncio.wait_for(reader.read(1), 0.05)
             except TimeoutError:
@@ -136,18 +138,18 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             except OSError:
                 break
         writer.close()
-        return time.monotonic() - began
+        return sent
 
-    async def main() -> tuple[list[float], int]:
+    async def main() -> tuple[list[int], int]:
         async with gateway() as url, httpx.AsyncClient() as http:
             drips = [asyncio.ensure_future(drip(url)) for _ in range(60)]
             await asyncio.sleep(0.2)
             got = await http.post(f"{url}/chat/completions", json=CHAT, timeout=PATIENCE)
-            return await asyncio.wait_for(asyncio.gather(*drips), 20), got.status_code
+            return await asyncio.gather(*drips), got.status_code
 
-    lasted, answered = asyncio.run(main())
+    sent, answered = asyncio.run(main())
     assert answered == 200
-    assert max(lasted) < 10
+    assert max(sent) < 10 / 0.05
 
 
 def test_idle_clients_leave_files_for_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,7 +341,7 @@ def test_what_a_killed_gateway_had_borrowed_goes_back(tmp_path: Path) -> None:
             for _ in range(3):
                 assert http.post(f"{url}/chat/completions", json=chat).status_code == 200
             (caller,) = http.get(f"{url.removesuffix('/v1')}/status").json()["callers"]
-            time.sleep(1.5)
+            eventually(lambda: all(each.spent >= caller["spent"] for each in accounts(state_folder() / "budgets")))
             os.kill(process.pid, signal.SIGKILL)
             process.wait(10)
         assert [len(each.lent) for each in accounts(state_folder() / "budgets")] == [1, 1]

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager, contextmanager
 from itertools import count
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -41,6 +41,7 @@ from flatout.testing import Faults, ProviderModel, ProviderSettings, digest_of, 
 from flatout.transports.http import HttpTransport
 from flatout.transports.over_aiohttp import AiohttpTransport
 from tests.support.loop_turns import turns
+from tests.support.raw_server import LONG
 
 SECRET = "sk-" + "stays-at-home"
 PLENTY = Limits(concurrency=200)
@@ -93,6 +94,11 @@ class Raw:
             pass
         finally:
             writer.close()
+
+    async def has_read(self, number: int) -> None:
+        """Wait until so many requests were read, maybe by a server in another thread."""
+        while len(self.requests) < number:  # noqa: ASYNC110 - nothing signals it across threads
+            await asyncio.sleep(0.002)
 
 
 @asynccontextmanager
@@ -149,7 +155,7 @@ def client(url: str, **options) -> Client:
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def bounded() -> None:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(LONG):
             await main()
 
     asyncio.run(bounded())
@@ -293,11 +299,10 @@ def test_closing_the_client_ends_what_is_in_flight_and_opens_nothing_new():
             request = Request("POST", server.url, headers(), b"{}")
             await transport.send(request)
             task = asyncio.create_task(transport.send(request))
-            await asyncio.sleep(0.1)
+            await server.has_read(2)
             await transport.close()
             with pytest.raises(CallError):
                 await task
-            assert len(server.requests) == 2
             assert server.connections == 1
 
     run(main)
@@ -321,8 +326,9 @@ def test_a_host_that_does_not_answer_holds_up_no_other():
             here = Request("POST", server.url, headers(), b"{}")
             tasks = [asyncio.create_task(transport.send(gone)) for _ in range(150)]
             await asyncio.sleep(0.2)
-            async with asyncio.timeout(2):
+            async with turns(0.05) as turned:
                 assert (await transport.send(here)).status == 200
+            assert turned() <= 2 / 0.05
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -646,6 +652,7 @@ def test_the_time_on_the_wire_is_booked():
         await asyncio.sleep(0.2)
         writer.write(response(completion()[:10], length=len(completion())))
         await writer.drain()
+        await asyncio.sleep(0.01)  # the client, which has the same loop, has seen it then
         await asyncio.sleep(0.1)
         writer.write(completion()[10:])
         return False
@@ -677,7 +684,7 @@ def test_a_cancelled_call_closes_its_connection():
     async def main() -> None:
         async with raw(answer) as server, client(server.url) as made:
             task = asyncio.create_task(made.call("given up"))
-            await asyncio.sleep(0.1)
+            await server.has_read(1)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -687,14 +694,17 @@ def test_a_cancelled_call_closes_its_connection():
     run(main)
 
 
-@pytest.mark.parametrize("bound", [{"timeout": 2.0}, {"deadline": 2.0}, {"first_byte": 2.0}])
-def test_a_blocked_loop_times_out_no_call_that_was_answered(bound):
+@pytest.mark.parametrize("bound", [{"timeout": 20.0}, {"deadline": 20.0}, {"first_byte": 20.0}])
+def test_a_blocked_loop_times_out_no_call_that_was_answered(bound, monkeypatch):
     """A program that computes for a while between two awaits would lose, and pay again for, all that is in flight."""
     piece = b'data: {"choices": [{"index": 0, "delta": {"content": "fine"}, "finish_reason": "stop"}]}\n\n'
 
+    blocked, answered = Event(), []
+
     async def answer(server: Raw, writer: asyncio.StreamWriter, number: int) -> bool:
         streamed = b'"stream":true' in server.requests[-1]
-        await asyncio.sleep(0.1)
+        while not blocked.is_set():  # noqa: ASYNC110 - another thread sets it
+            await asyncio.sleep(0.01)
         if streamed:
             writer.write(response(b"", "content-type: text/event-stream", length=len(piece) + 14))
             await writer.drain()
@@ -702,14 +712,18 @@ def test_a_blocked_loop_times_out_no_call_that_was_answered(bound):
             writer.write(piece + b"data: [DONE]\n\n")
         else:
             writer.write(response(completion("a" * 100_000)))
+        answered.append(number)
         return True
 
     async def main(server: Raw) -> None:
+        loop, clock = asyncio.get_running_loop(), asyncio.get_running_loop().time
         async with client(server.url, **bound) as made:
             calls = asyncio.create_task(made.gather([f"{n}" for n in range(40)]))
-            while len(server.requests) < 40:  # noqa: ASYNC110 - another thread counts them
-                await asyncio.sleep(0.01)
-            time.sleep(3.0)  # noqa: ASYNC251 - the program computes, and the answers come
+            await server.has_read(40)
+            blocked.set()
+            while len(answered) < 40:
+                time.sleep(0.01)  # noqa: ASYNC251 - the program computes, and the answers come
+            monkeypatch.setattr(loop, "time", lambda: clock() + 30.0)  # for longer than the test takes
             results = await calls
             assert [result.error for result in results if not result.ok] == []
 

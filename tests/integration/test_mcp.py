@@ -132,11 +132,12 @@ def test_a_server_that_hangs_or_dies_is_told_to_the_model(command):
     """An agent would wait for ever, or end with the server."""
 
     async def main() -> None:
-        async with mcp_tools(command=command, timeout=0.3, only=["slow", "die", "add"]) as tools, asyncio.timeout(60):
-            _, told = await use(tools, ("slow", {}), ("die", {}), ("add", {"a": 1}))
+        async with mcp_tools(command=command, timeout=0.3, only=["slow"]) as tools:
+            _, told = await use(tools, ("slow", {}))
         assert told[0].startswith("slow did not end within 0.3 s; whether it took effect is not known")
-        assert all(each.startswith("MCPError: ") for each in told[1:])
-        assert len(told) == 3
+        async with mcp_tools(command=command, only=["die", "add"]) as tools:
+            _, told = await use(tools, ("die", {}), ("add", {"a": 1}))
+        assert [each.partition(": ")[0] for each in told] == ["MCPError", "MCPError"]
 
     asyncio.run(main())
 

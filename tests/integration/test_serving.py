@@ -15,6 +15,7 @@ from flatout.serving.incoming import ROOM
 from flatout.serving.requests import MAX_BODY, Request
 from flatout.serving.server import Answer, Handler, HttpServer
 from flatout.tasks.loop import loop_factory
+from tests.support.raw_server import LONG
 
 LOOPS = {asyncio.new_event_loop, loop_factory() or asyncio.new_event_loop}
 GET = b"GET /%b HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -67,7 +68,7 @@ def run(request: pytest.FixtureRequest) -> Callable[..., None]:
             server = HttpServer(handler, keepalive)
             place = Place(server, await server.listen("127.0.0.1", 0))
             try:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(LONG):
                     await scenario(place)
             finally:
                 await server.close(0.2)
@@ -422,11 +423,14 @@ def test_an_answer_may_take_longer_than_an_idle_connection(run: Any) -> None:
 
 def test_the_end_waits_a_little_for_open_answers_and_for_nothing_else(run: Any) -> None:
     """Ctrl-C would cut off answers that are nearly there, or wait for clients that never end."""
+    begun: list[str] = []
     cancelled: list[str] = []
+    nearly_there = asyncio.Event()
 
     async def timed(request: Request, answer: Answer) -> None:
+        begun.append(request.path)
         try:
-            await asyncio.sleep(0.05 if request.path == "/short" else 60)
+            await (nearly_there if request.path == "/short" else asyncio.Event()).wait()
         except asyncio.CancelledError:
             cancelled.append(request.path)
             raise
@@ -436,9 +440,11 @@ def test_the_end_waits_a_little_for_open_answers_and_for_nothing_else(run: Any) 
         async with place.client() as idle, place.client() as short, place.client() as long:
             short.send(GET % b"short" + GET % b"next")
             long.send(GET % b"long")
-            await asyncio.sleep(0.02)
+            while len(begun) < 2:  # noqa: ASYNC110 -- the requests arrive on their own
+                await asyncio.sleep(0.01)
             closing = asyncio.create_task(place.server.close(0.3))
             assert await idle.rest() == b""
+            nearly_there.set()
             answers = await short.rest()
             assert answers.count(b"HTTP/1.1 200") == answers.count(b"connection: close") == 1
             assert not closing.done()
