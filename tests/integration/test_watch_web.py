@@ -114,11 +114,10 @@ def test_a_run_is_seen_from_before_its_start_through_a_kill_to_its_end(tmp_path:
         expect(state).to_have_text("live")
         expect(page.locator("#plot-requests")).to_be_visible()
 
-        area = page.locator("#plot-requests .u-over").bounding_box()
-        assert area is not None
-        page.mouse.move(area["x"] + 20, area["y"] + 50)
+        area = page.locator("#plot-requests .u-over")
+        area.hover(position={"x": 20, "y": 50})
         page.mouse.down()
-        page.mouse.move(area["x"] + area["width"] / 2, area["y"] + 50)
+        area.hover(position={"x": 200, "y": 50})
         page.mouse.up()
         zoomed = drawn(page, "requests", "scales.x.max")
         page.select_option("select", "failed")
@@ -170,6 +169,22 @@ def test_it_fits_and_finds_rows(folder: Path, serve: Any, look: Any, width: int,
     expect(found).to_have_text(f"1–25 of {spam}")
     page.click("th[data-column=provider] button")
     expect(page.locator("th[data-column=provider]")).to_have_attribute("aria-sort", "descending")
+
+
+def test_news_that_come_while_rows_are_asked_for_are_not_missed(folder: Path, serve: Any, look: Any) -> None:
+    """The rows of a run that has just finished would stay those of a moment before, for ever."""
+    page = look(serve(folder, "usual.flatout").address)
+    asked = """async () => {
+      while (looking) await new Promise((resolve) => setTimeout(resolve, 10));
+      let asked = 0, arrives;
+      const first = new Promise((resolve) => { arrives = resolve; });
+      view.source.some = async () => { if (!asked++) await first; return { total: 0, rows: [] }; };
+      const both = [look(), look()];
+      arrives();
+      await Promise.all(both);
+      return asked;
+    }"""
+    assert page.evaluate(asked) == 2
 
 
 def test_nothing_of_a_run_is_executed(folder: Path, serve: Any, look: Any) -> None:

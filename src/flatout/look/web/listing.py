@@ -12,12 +12,12 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec import Struct
 
 from flatout.look.report.packing import texts_of
-from flatout.store import Item, RunReader
+from flatout.store import Holder, Item, RunReader, RunState
 from flatout.store.browse import Browser, Figure, Kind, Short, Wanted
 
 MOST = 100
@@ -151,16 +151,16 @@ class _Search:
         self.done = False
         self.renewed: _Search | None = None
         self._query = query
-        self._process = _process(reader)
+        self._begun = _stage(reader)
         self._first = 0  # where to go on
         self._took = self._ended = 0.0
 
     def is_stale(self, reader: RunReader, now: float) -> bool:
-        """Whether there may be more by now: a process is at work on the run, or was until a moment ago."""
-        process = _process(reader)
-        if process != self._process:
+        """Whether there may be more by now: a process is at work on the run, or has ended it or left it since."""
+        stage = _stage(reader)
+        if stage != self._begun:
             return True
-        return process is not None and now >= self._ended + max(FRESH, SHARE * self._took)
+        return stage.holder is not None and now >= self._ended + max(FRESH, SHARE * self._took)
 
     def go_on(self, reader: RunReader, clock: Callable[[], float]) -> None:
         """Search for a moment, unless it is done."""
@@ -188,9 +188,15 @@ class _Search:
         return True
 
 
-def _process(reader: RunReader) -> str | None:
-    holder = reader.holder()
-    return None if holder is None else str(holder)
+class _Stage(NamedTuple):
+    """How far a run is: who works on it, and the state in which it is marked before its process leaves."""
+
+    holder: Holder | None
+    state: RunState
+
+
+def _stage(reader: RunReader) -> _Stage:
+    return _Stage(reader.holder(), reader.info().state)
 
 
 def _figures(item: Item) -> dict[str, Any]:

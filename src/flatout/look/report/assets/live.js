@@ -109,13 +109,17 @@ function columnOf(rows) {
   return made;
 }
 
-let looking = false;
+let looking = false, news = false;
 
 /** Ask for the rows again, one question at a time; while a search goes on, at once. */
 async function look() {
+  news = true;
   if (looking) return;
   looking = true;
-  await view.show();
+  while (news) { // the last news may come while its predecessor is asked about
+    news = false;
+    await view.show();
+  }
   looking = false;
   if (view.more) setTimeout(look, 50);
 }
