@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_samples import end, eventually, provider, questions, start
+from tests.support.command_samples import PATIENCE, end, eventually, provider, questions, start
 
 pytest.importorskip("textual")
 
@@ -84,7 +84,7 @@ class Terminal:
 
     def _tmux(self, *words: str, check: bool = True) -> str:
         command = ["tmux", "-L", self._socket, "-f", os.devnull, *words]
-        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=30).stdout
+        return subprocess.run(command, capture_output=True, text=True, check=check, timeout=PATIENCE).stdout
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path) -> None:
     shown, asked, keys = b"", 0, [b"q", b"hello\n"]
     try:
         while b"the shell got" not in shown:
-            assert select.select([terminal], [], [], 30.0)[0], shown
+            assert select.select([terminal], [], [], PATIENCE)[0], shown
             shown += os.read(terminal, 65_536)
             now = shown.count(ASK.encode())
             os.write(terminal, b"\x1b[1;1R" * (now - asked))
