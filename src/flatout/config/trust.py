@@ -22,7 +22,7 @@ from pathlib import Path
 from flatout.errors import ConfigError
 from flatout.text.visible import visible
 
-from .alone import alone_in
+from .folder_lock import alone_in
 from .folders import state_folder
 
 MOST = 1 << 20

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from flatout.config.alone import alone_in
+from flatout.config.folder_lock import alone_in
 
 SUFFIX = ".ctl"
 """What the socket's name has beyond the run file's."""

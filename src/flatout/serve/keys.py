@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 from msgspec import Struct
 
-from flatout.config.alone import alone_in
+from flatout.config.folder_lock import alone_in
 from flatout.config.folders import state_folder
 from flatout.errors import ConfigError
 
