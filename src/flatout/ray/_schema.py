@@ -70,7 +70,8 @@ def declare(answered: Any, inferred: Inferred) -> None:
     """Have the last step of a Dataset infer its schema so.
 
     ``map_batches`` has no option for it, so this sets a method of the step. A Ray that has another method there, or
-    none, keeps its own way: it asks rows.
+    none, keeps its own way: it asks rows. ``with_columns`` over a ``udf`` takes the types (Ray 2.60, alpha), but hands
+    over the columns that are named, not rows, and a look at types that Ray does not know would ask a row.
     """
     with suppress(AttributeError, TypeError):
         step = answered._logical_plan.dag
