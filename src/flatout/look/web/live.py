@@ -48,7 +48,7 @@ class LiveRun:
         self._watcher: Watcher | None = None
         self._sums: Sums | None = None
         self._shown: Report | None = None
-        self._read_at = self._again_at = 0.0
+        self._again_at = 0.0
         self._read_for: tuple[object, ...] = ()
         self._known: tuple[object, ...] = ()
 
