@@ -51,6 +51,15 @@ def test_whatever_the_model_says_is_the_programs(message: dict[str, Any]):
     assert len(server.requests) == 1
 
 
+def test_a_stream_that_was_not_asked_for_is_written_as_a_whole_answer():
+    """Some servers stream whatever they are asked: a program would not be able to read its answer."""
+    body = b"".join(each for each in chunks({"content": "ham"}) if isinstance(each, bytes))
+    server = Server(Response(200, {"content-type": "text/event-stream"}, body))
+    got = run(server, lambda client: answered(client, call("openai", ASKED, OPENAI)))
+    assert json.loads(got.body)["choices"][0]["message"]["content"] == "ham"
+    assert got.headers["content-type"] == "application/json"
+
+
 @given(cuts=st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_a_streams_bytes_are_the_providers_however_they_are_cut(cuts: list[int]):
     """A program would miss a byte where a piece ends, or a comment."""

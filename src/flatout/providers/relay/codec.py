@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from flatout.errors import CallError, ContentFiltered, InvalidRequest, OutputError, Refused
 from flatout.layer import CallNext, Codec, Request, Response, StreamDecoder
 from flatout.providers import codec_for
+from flatout.providers.wire.stream import is_stream
 from flatout.values import Call, Reply, Target
 
 from .inbound import EVENTS, JSON, REFUSED, Inbound, Origin, StreamWriter, inbound_for
@@ -105,9 +106,10 @@ class RelayCodec:
         return self._as_answer(call, response, reply)
 
     def _as_answer(self, call: Call, response: Response, reply: Reply) -> Reply:
-        """The reply with the answer for the program."""
-        if self._same:
+        """The reply with the answer for the program. It asked for no stream, but some servers stream all the same."""
+        if self._same and not is_stream(response.body):
             return replace(reply, body=response.body)
+        wire_of(call).translated = True
         written = self._inbound.write(reply, self._origin(call, reply.model))
         return replace(reply, body=written, headers={**reply.headers, **JSON})
 
