@@ -36,7 +36,9 @@ _APPLICATION_ID = 0x464C4142
 """SQLite's field for the program that owns a file: "FLAB"."""
 
 _PORTION = 0.02
-"""The share of a budget to borrow at a time, if less is needed."""
+"""The share of a budget to borrow at a time, if less is needed. A borrower that gives back what it does not need lives
+long, and may be killed at any time: it borrows what it needed since it gave back before, and twice as much if that is
+used up, but no more than this share."""
 
 _REST = 0.25
 """The largest share of what is left to borrow at a time, if less is needed: others want to go on, too."""
@@ -60,6 +62,8 @@ class Scope:
         self._process = uuid.uuid4().hex
         self._period = ""  # of the last loan
         self._borrowed = 0.0  # in all
+        self._portion = _PORTION * budget.usd  # to lend at a time, if less is needed
+        self._lately = 0.0  # lent since some was given back
         self._lives: weakref.finalize[[int], Scope] | None = None  # what ends this borrower's lock
         self._turn = asyncio.Lock()
         self._borrower: Borrower | None = None
@@ -165,13 +169,15 @@ class Scope:
                 left = self._left(file, period)
                 if need > left:
                     return Loan(0.0, left)
-                usd = max(need, min(_PORTION * self._budget.usd, _REST * left))
+                usd = max(need, min(self._portion, _REST * left))
                 file.execute(_SQL["lend"], (period, self._process, usd))
                 file.execute(_SQL["tell"], (self._budget.per, self._budget.shared, self._budget.usd))
                 file.execute(_SQL["borrow"], (self._process, os.getpid(), self._wall()))
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         self._borrowed += usd
+        self._lately += usd
+        self._portion = min(2 * usd, _PORTION * self._budget.usd)
         return Loan(usd, left - usd)
 
     def _live(self) -> None:
@@ -203,6 +209,8 @@ class Scope:
         except sqlite3.Error as error:
             raise self._unusable(error) from None
         self._borrowed -= usd
+        self._portion = min(max(0.0, self._lately - usd), _PORTION * self._budget.usd)
+        self._lately = 0.0
 
     def _settle(self, used: float) -> None:
         """Give back what is not used, and keep what is used in one row for all processes."""

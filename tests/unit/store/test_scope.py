@@ -294,6 +294,32 @@ def test_a_process_that_knows_nothing_yet_leaves_most_of_it_to_others(home: Path
     assert run_virtual(main()) >= 8.0
 
 
+def test_a_gateway_that_is_killed_loses_little_more_than_it_spent(home: Path):
+    """Each kill under load would take 2 % of the day's money from everybody: 20 dollars of 1,000, for a few cents."""
+    asked, held, lends = scope(home, usd=1_000), list[float](), list[float]()
+    purse, lend = Purse(Budget(1_000, "day", "team"), lender=asked), asked.lend
+
+    async def counted(need: float, used: float) -> Any:
+        lends.append(need)
+        return await lend(need, used)
+
+    asked.lend = counted  # type: ignore[method-assign]
+
+    async def main() -> None:
+        for _ in range(20):  # seconds, of 100 calls at one cent each
+            for _ in range(100):
+                one = await purse.reserve("kind", 0.05)
+                purse.pay(0.01)
+                purse.release(one, 0.01)
+                held.append(1_000 - scope(home, usd=1_000).left() - purse.spent)
+            await purse.give_back()
+
+    asyncio.run(main())
+    assert max(held[:100]) == pytest.approx(20.0, rel=0.01)  # nothing is known in the first second
+    assert max(held[100:]) < 3.0
+    assert len(lends) < 60
+
+
 def test_calls_that_are_cancelled_while_they_borrow_lose_no_money(home: Path):
     """Each client that hangs up at that moment would leave a loan that nobody spends, until the budget is gone."""
     purse = Purse(Budget(10.0, "day", "team"), lender=scope(home))
