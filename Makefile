@@ -89,7 +89,7 @@ lock: | $(BIN)/pip ## take the newest versions that are allowed into constraints
 bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m $$name; done
 
-soak: $(VENV)/.dev .venv-sdk .venv-engines ## the tests' rarer cases; faults for MINUTES (30), watching what grows; KILLS (2,000) of real runs
+soak: $(VENV)/.dev .venv-sdk .venv-engines .venv-clouds ## the tests' rarer cases; faults for MINUTES (30), watching what grows; KILLS (2,000) of real runs
 	$(PYTEST) --hypothesis-profile soak -m 'soak or hypothesis'
 	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
 	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
@@ -109,7 +109,7 @@ dist: ## the files of a release in dist/, and what they bring along (SBOM) in bu
 	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-file build/sbom.json build/installed/bin/python
 
 clean: ## remove what these tasks made; the model stays in the user's cache folder
-	rm -rf $(VENV) .venv-sdk .venv-engines build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache
+	rm -rf $(VENV) .venv-sdk .venv-engines .venv-clouds build dist examples/out .mypy_cache .ruff_cache .hypothesis .import_linter_cache .cache
 	find src tests benchmarks examples -name __pycache__ -type d -exec rm -rf {} +
 
 # The package is installed editable: only a change of pyproject.toml, or of the versions, asks for another installation.
@@ -149,7 +149,16 @@ $(VENV)/.docs: pyproject.toml $(LOCK) | $(BIN)/pip
 	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --editable .
 	@touch $@
 
-# The same in Node, for tests/integration/test_gateway.py.
+# The packages of stores elsewhere, and emulators of them, for tests/integration/test_outputs_clouds.py: 500 MB.
+.venv-clouds: tests/support/cloud-requirements.txt
+	@echo "Installing the packages and the emulators of stores into $@ ..."
+	@$(PYTHON) -m venv --clear $@
+	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --requirement $<
+	@$@/bin/python -m pip -qq --disable-pip-version-check install --no-deps --editable .
+	@npm install --silent --no-audit --no-fund --ignore-scripts --prefix $@ azurite@3.35.0
+	@touch $@
+
+# The vendors' SDKs in Node, for tests/integration/test_gateway.py.
 .node-sdk: tests/support/node/package.json tests/support/node/package-lock.json
 	@echo "Installing the vendors' SDKs for Node into $@ ..."
 	@rm -rf $@ && mkdir $@ && cp $^ $@

@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -240,11 +241,31 @@ def test_a_network_that_is_gone_is_one_sentence_without_secrets(monkeypatch: pyt
     assert files.opened == 1 + len(afar.PAUSES)
 
 
-class Answer(Exception):
-    """As an HTTP client raises it for a status."""
+def test_a_place_that_says_nothing_is_not_waited_for_long(bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network, Azure's package would try for seven minutes, in silence."""
+    monkeypatch.setattr(afar, "PATIENCE", 0.01)
+    said = threading.Event()
+    monkeypatch.setattr(type(bucket), "info", lambda *_: said.wait(20))
+    try:
+        for name in ("b/in.jsonl", "b"):
+            with pytest.raises(ConfigError, match=rf"^memory://{name}: cannot be read: no answer in time$"):
+                open_input(f"memory://{name}")
+    finally:
+        said.set()
 
-    def __init__(self, status: int) -> None:
-        self.status, self.message = status, "Words"
+
+class Answer(Exception):
+    """As an HTTP client raises it for a status: each has a name of its own for that."""
+
+    def __init__(self, status: int, name: str = "status") -> None:
+        setattr(self, name, status)
+        self.message = "Words"
+
+
+class Refused(Exception):
+    """As the client of a hub raises it."""
+
+    response = SimpleNamespace(status_code=401)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +274,9 @@ class Answer(Exception):
         (Answer(503), True, "the server answers 503 Words"),
         (Answer(429), True, "the server answers 429 Words"),
         (Answer(403), False, "the server refuses to hand it out (403)"),
+        (Answer(403, "status_code"), False, "the server refuses to hand it out (403)"),
+        (Answer(401, "code"), False, "the server refuses to hand it out (401)"),
+        (Refused(), False, "the server refuses to hand it out (401)"),
         (Answer(404), False, "no such file"),
         (Answer(302), False, "the server sends from one address to another without end"),
         (FileNotFoundError("x"), False, "no such file"),

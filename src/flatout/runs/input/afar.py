@@ -12,19 +12,24 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from flatout.errors import ConfigError
+from flatout.tasks.daemon import DaemonThreads
 from flatout.text.redact import excerpt
 
-from .afar_errors import Deed, is_passing, why
+from .afar_errors import Deed, NoWord, is_passing, why
 from .decode import CHUNK
 
 BLOCK = 4 * 1024 * 1024
 """Bytes of a file that are fetched at a time."""
+
+PATIENCE = 60.0
+"""Seconds to wait for the first word of a place. Some stores' packages try for minutes by themselves, in silence."""
 
 _LEAST = 64 * 1024  # bytes that are fetched at a time at least
 
@@ -83,17 +88,19 @@ class Afar:
                 return bool(self._info())
             return False
 
-        return self.tried(look, pauses=PAUSES[:1])
+        return self.looked(look)
 
-    def lacks_bucket(self) -> bool:
-        """Whether it is sure that its bucket does not exist. Not everybody who may write there may look."""
-        if "hf" in self._files.protocol:
-            return False
+    def lacks(self) -> str | None:
+        """What it would be in, in a word, if it is sure that there is none. Not everybody who may write may look."""
+        is_hub = "hf" in self._files.protocol
+        root = self._file.partition("/")[0]
         try:
-            self._files.info(self._file.partition("/")[0])
-        except Exception as error:
-            return isinstance(error, FileNotFoundError)
-        return False
+            _in_time(partial(self._files.resolve_path, self._file) if is_hub else partial(self._files.info, root))
+        except FileNotFoundError:
+            return "repository" if is_hub else "bucket"
+        except Exception:
+            return None
+        return None
 
     def put(self, file: Path) -> None:
         """Put a file of this machine in its place, whole or not at all.
@@ -121,6 +128,14 @@ class Afar:
         if not self._fresh and _identity(self._info()) != _identity(self._found):
             raise ConfigError(f"{self.name}: has changed while it was read; run the same command again")
         self._fresh = False
+
+    def looked(self, look: Callable[[], ValueT]) -> ValueT:
+        """What a first look at it finds. Nothing is lost yet if nobody answers, so a person is told soon.
+
+        Raises:
+            ConfigError: it fails.
+        """
+        return self.tried(partial(_in_time, look), pauses=PAUSES[:1])
 
     def tried(
         self,
@@ -155,8 +170,8 @@ class Afar:
 
     @cached_property
     def _found(self) -> dict[str, Any]:
-        """What is known of the file. Nothing is lost yet if nobody answers, so a person is told soon."""
-        return self.tried(self._info, pauses=PAUSES[:1])
+        """What is known of the file."""
+        return self.looked(self._info)
 
     def _info(self) -> dict[str, Any]:
         self._files.invalidate_cache()
@@ -291,6 +306,16 @@ class _Parts(_Raw):
         with suppress(Exception):
             if file is not None:
                 file.close()
+
+
+def _in_time(look: Callable[[], ValueT]) -> ValueT:
+    answer: Future[ValueT] = DaemonThreads().submit(look)
+    try:
+        return answer.result(PATIENCE)
+    except TimeoutError:
+        if answer.done():
+            raise
+        raise NoWord from None
 
 
 def _identity(info: dict[str, Any]) -> dict[str, str]:

@@ -8,7 +8,13 @@ from typing import Literal
 Deed = Literal["read", "written"]
 """What could not be done."""
 
+
+class NoWord(TimeoutError):
+    """A place has not answered while its package tried for minutes."""
+
+
 _FINAL = (
+    NoWord,
     *(FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError),
     *(ValueError, TypeError, NotImplementedError, ImportError),
 )
@@ -19,6 +25,7 @@ _OF_AIOHTTP = {
 }
 _MISSING: dict[Deed, str] = {"read": "no such file", "written": "there is no such place"}
 _LATER = (408, 425, 429)  # statuses below 500 that pass
+_STATUS = ("status", "status_code", "code")  # of aiohttp, of Azure's package, of gcsfs
 
 
 def is_passing(error: BaseException) -> bool:
@@ -66,6 +73,7 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _status(error: BaseException) -> int | None:
-    """The status of a server's answer; None if none came."""
-    status = getattr(error, "status", None)
-    return status if isinstance(status, int) else None
+    """The status of a server's answer; None if none came. Each package has its own name for it."""
+    answer = getattr(error, "response", None)
+    told = (*(getattr(error, name, None) for name in _STATUS), getattr(answer, "status_code", None))
+    return next((status for status in told if isinstance(status, int)), None)

@@ -5,6 +5,7 @@ Credentials are found where each package looks for them: in the environment, in 
 
 from __future__ import annotations
 
+import re
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,7 +36,7 @@ _NEEDS = {
 WRITTEN = ("s3://", "gs://", "az://", "hf://")
 """Where files can be written, for messages."""
 
-_MARKS = "*?["
+_MARKED = re.compile(r"[*?\[]")
 
 
 def places(url: str) -> list[Afar] | Afar:
@@ -49,9 +50,12 @@ def places(url: str) -> list[Afar] | Afar:
     one = Afar(files, file, name)
     if scheme in _WEB:
         return one
-    if any(mark in url for mark in _MARKS):
+    is_pattern = _MARKED.search(url) is not None
+    folder = _MARKED.split(file)[0].rpartition("/")[0] if is_pattern else file
+    is_folder = one.looked(lambda: files.isdir(folder))  # also for a pattern: its listing may take minutes
+    if is_pattern:
         found = one.tried(lambda: dict(files.glob(file, detail=True)))
-    elif url.endswith("/") or one.tried(lambda: files.isdir(file)):
+    elif is_folder or url.endswith("/"):
         found = one.tried(lambda: dict(files.find(file, detail=True)))
         found = {each: info for each, info in found.items() if _is_data(each, file)}
     else:

@@ -29,8 +29,8 @@ def check(url: str, claim: Claim) -> None:
     """
     place = _place_of(url)
     _check(place, claim)
-    if place.lacks_bucket():
-        raise ConfigError(f"{place.name}: there is no such bucket; make it, or correct its name")
+    if (lacks := place.lacks()) is not None:
+        raise ConfigError(f"{place.name}: there is no such {lacks}; make it, or correct its name")
 
 
 @contextmanager
