@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from flatout.client import Client
 from flatout.edge.parameters import CALL, CLIENT, check_names, check_store
+from flatout.errors import ConfigError
 from flatout.lanes.offers import Wanted
 from flatout.progress._following import ShowProgress
 from flatout.runs.prompts.template import Nulls
@@ -251,6 +252,8 @@ class Answers:
 
     def _given(self, table: Any) -> tuple[Whole, Any]:
         whole = whole_of(table)
+        if whole.rows and not whole.names:
+            raise ConfigError("the table has rows, but no columns to ask about")
         added = self._added(whole.names)
         check_fits(whole, added.names)
         return whole, added

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from difflib import get_close_matches
 from inspect import iscoroutinefunction
@@ -133,8 +134,9 @@ def check_single(names: Sequence[str], columns: Sequence[str]) -> None:
     Raises:
         ConfigError: it has two columns of one of these names.
     """
+    counts = Counter(columns)
     for name in names:
-        if (many := columns.count(name)) > 1:
+        if (many := counts[name]) > 1:
             raise ConfigError(f"the table has {many} columns {name}; rename all but one")
 
 

@@ -143,7 +143,8 @@ class _Pandas:
         return self._table(range(len(self.names)), slice(None)).schema
 
     def batches(self, names: Sequence[str]) -> Iterator[Any]:
-        places = [self.names.index(name) for name in names]
+        place_of = {name: place for place, name in enumerate(self.names)}
+        places = [place_of[name] for name in names]
         for start in range(0, self.rows, SLICE):
             yield from self._table(places, slice(start, start + SLICE)).to_batches()
 
@@ -238,8 +239,18 @@ class _Dataset:
     def attach(self, added: Any) -> Any:
         datasets = library("datasets")
         own = self._dataset.remove_columns([name for name in self.names if name in added.schema.names])
-        made = datasets.concatenate_datasets([own, datasets.Dataset(datasets.table.InMemoryTable(added))], axis=1)
+        made = _dataset_of(added)
+        if self.rows:
+            made = datasets.concatenate_datasets([own, made], axis=1)
+        else:  # that would leave out what has no rows, with its columns
+            features = datasets.Features({**own.features, **made.features})
+            made = _dataset_of(features.arrow_schema.empty_table())
         return made.with_format(self._dataset.format["type"], **self._dataset.format["format_kwargs"])
+
+
+def _dataset_of(table: Any) -> Any:
+    datasets = library("datasets")
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 
 def library(name: str) -> Any:

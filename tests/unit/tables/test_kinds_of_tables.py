@@ -211,6 +211,8 @@ def test_a_dataset_keeps_its_features():
     assert made.format["type"] == "numpy"
     again = answer(made, PROMPT, into="said", replace=True, **options(Lines()))
     assert set(again.column_names) == set(made.column_names)
+    none = answer(given.select([]), PROMPT, into="said", **options(Lines()))
+    assert (none.num_rows, none.features) == (0, made.features)
 
 
 def test_the_methods_of_frames_are_there_whichever_is_imported_first():

@@ -238,3 +238,10 @@ def test_what_nobody_asks_for_stays_bit_for_bit(given, back, rows):
     for name in before.schema.names:
         assert after.column(name).type == before.column(name).type
         assert repr(after.column(name).to_pylist()) == repr(before.column(name).to_pylist())
+
+
+def test_rows_without_columns_are_refused():
+    """A user of pandas would see an error of pandas about lengths, after the rows were counted as none."""
+    pd = pytest.importorskip("pandas")
+    with pytest.raises(ConfigError, match="has rows, but no columns to ask about"):
+        answer(pd.DataFrame(index=[1, 2]), lambda row: "Say one", **options(Lines()))
