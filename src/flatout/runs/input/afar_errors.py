@@ -25,7 +25,6 @@ _OF_AIOHTTP = {
 }
 _MISSING: dict[Deed, str] = {"read": "no such file", "written": "there is no such place"}
 _LATER = (408, 425, 429)  # statuses below 500 that pass
-_STATUS = ("status", "status_code", "code")  # of aiohttp, of Azure's package, of gcsfs
 
 
 def is_passing(error: BaseException) -> bool:
@@ -74,6 +73,13 @@ def _cause(error: BaseException) -> BaseException:
 
 def _status(error: BaseException) -> int | None:
     """The status of a server's answer; None if none came. Each package has its own name for it."""
-    answer = getattr(error, "response", None)
-    told = (*(getattr(error, name, None) for name in _STATUS), getattr(answer, "status_code", None))
-    return next((status for status in told if isinstance(status, int)), None)
+    told = (
+        (error, "status"),
+        (error, "status_code"),
+        (error, "code"),
+        (getattr(error, "response", None), "status_code"),
+    )
+    for place, name in told:  # one by one: aiohttp warns of its code
+        if isinstance(status := getattr(place, name, None), int):
+            return status
+    return None
