@@ -98,12 +98,13 @@ class Files:
         return kept
 
     def sweep(self) -> None:
-        """Remove what is left of uploads that were under way when a gateway was killed. Another one may use the folder,
-        too: what could still be under way stays.
+        """Remove what is left of files that came, or were written, when a gateway was killed. Another one may use the
+        folder, too: what could still be under way stays.
         """
-        for path in self._folder.glob(".file-*"):
+        for path in (*self._folder.glob(".*"), *self._folder.glob("file-*.data")):
             with suppress(OSError):
-                if path.stat().st_mtime + MOST_SECONDS < time.time():
+                known = path.name.startswith("file-") and path.with_suffix(".json").exists()
+                if not known and path.stat().st_mtime + MOST_SECONDS < time.time():
                     path.unlink()
 
     def find(self, owner: str, name: str) -> StoredFile | None:

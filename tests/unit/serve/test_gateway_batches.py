@@ -642,12 +642,14 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(tmp_path: Path):
         assert got.status == 400
         folder = tmp_path / "flatout" / "serve" / "any" / "files"
         assert [*folder.iterdir()] == []
-        for name, age in (("file-old", 4_000), ("file-new", 10)):
-            part = folder / f".{name}.data"
+        whole = await sent(world, rows(3))
+        for name, age in ((".file-a", 4_000), (".file-b", 10), ("file-c", 4_000), ("file-d", 10), (whole, 4_000)):
+            part = folder / f"{name}.data"
             part.touch()
             os.utime(part, (time.time() - age, time.time() - age))
         world.gateway.files.sweep()
-        assert [path.name for path in folder.iterdir()] == [".file-new.data"]
+        left = {path.name for path in folder.iterdir()}
+        assert left == {".file-b.data", "file-d.data", f"{whole}.data", f"{whole}.json"}
 
     World().run(main)
 
