@@ -11,7 +11,6 @@ import os
 import socket
 import uuid
 from contextlib import closing, suppress
-from importlib import resources
 
 import msgspec
 
@@ -24,7 +23,7 @@ from flatout.values.budget import Budget
 from flatout.values.place import Place
 
 from .line import RedisLine
-from .redis import FIRST_PATIENCE, cannot, too_far, tried
+from .redis import FIRST_PATIENCE, cannot, timed, too_far, tried
 
 FORMAT = 1
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
@@ -35,7 +34,7 @@ PATIENCE = 1.0
 them. So a worker that gets no answer gives up what it has not used before `SILENT` is over, and that is lent to others.
 """
 
-SCRIPT = (resources.files(__package__) / "money.lua").read_text()
+SCRIPT = timed("money.lua")
 
 _log = logging.getLogger("flatout")
 _encode = msgspec.msgpack.Encoder().encode

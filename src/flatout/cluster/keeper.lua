@@ -6,7 +6,7 @@
 -- KEYS[4]  the reports of all targets' workers, and their sums
 -- ARGV[1]  an `Ask`, as MessagePack
 -- ARGV[2]  seconds after which the state is forgotten if nobody asks
--- ARGV[3]  a clock to go by; without it, this server's. Only tests give one.
+-- ARGV[3]  see clock.lua, which stands before this
 -- ARGV[4…] what `News` holds
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
@@ -345,11 +345,6 @@ local function hear_report(worker, given, clock)
   for _, name in ipairs(gone) do redis.call('HDEL', KEYS[4], target .. ':' .. name) end
 end
 
-local clock = tonumber(ARGV[3])
-if not clock then
-  local time = redis.call('TIME')
-  clock = tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
 local state = redis.call('GET', KEYS[1])
 local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, 0, {}, {}, {}}
 local ask = cmsgpack.unpack(ARGV[1])

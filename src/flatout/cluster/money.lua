@@ -3,7 +3,7 @@
 -- KEYS[1]  the state: what `Pot` holds, as MessagePack
 -- ARGV[1]  what to do: 'exchange', 'take_back' or 'mend'
 -- ARGV[2]  its argument, as MessagePack: an `Ask`; or {per, worker, spent}; or {per, spent}
--- ARGV[3]  a clock to go by; without it, this server's. Only tests give one.
+-- ARGV[3]  see clock.lua, which stands before this
 -- Returns a `Granted`, as MessagePack; nothing for the others.
 
 local PORTION, REST, SPARE, SILENT, STEP, FORGOTTEN = 0.02, 0.25, 0.02, 10, 1, 3600
@@ -150,11 +150,6 @@ local function mend(pot, clock, per, spent)
   keep(pot, function(loan) return not is_silent(loan, clock) end)
 end
 
-local clock = tonumber(ARGV[3])
-if not clock then
-  local time = redis.call('TIME')
-  clock = tonumber(time[1]) + tonumber(time[2]) / 1000000
-end
 local state = redis.call('GET', KEYS[1])
 local pot = state and cmsgpack.unpack(state) or {0, 0, 0, 0, {}}
 pot[P_HEARD] = pot[P_HEARD] or 0 -- programs of before do not count
