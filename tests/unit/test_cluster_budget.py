@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
 from flatout.cluster import budget as module
 from flatout.policies.shared_money import BEAT, SPARE, Ask, Pot
 from flatout.testing import run_virtual
+from flatout.values.place import place_of
 from tests.support.scripted_wire import Wire, completion
 
 NOON = 1_795_176_000.0  # 2026-11-20, in UTC
@@ -190,6 +193,25 @@ def test_what_is_not_needed_goes_back_to_the_others(server):
             assert purse._funds.amount == pytest.approx(purse._lender._own.lent)
 
     server.play(main)
+
+
+def test_a_worker_speaks_though_its_program_keeps_all_threads_busy(server):
+    """Its money would be lent to others after ten seconds, while it spends it."""
+
+    async def main() -> None:
+        loop, over = asyncio.get_running_loop(), threading.Event()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        busy = loop.run_in_executor(None, over.wait)
+        lender = module.BudgetInRedis(Budget(USD, "day", TEAM), place_of(TEAM))
+        try:
+            async with asyncio.timeout(10.0):
+                assert (await lender.lend(0.5, 0.0)).usd == 0.5
+                await lender.close(0.0)
+        finally:
+            over.set()
+            await busy
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("away", [False, True])

@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
 import msgspec
@@ -60,6 +61,7 @@ class BudgetInRedis:
         self._run = self._line.script(SCRIPT)
         self._key = key(place, budget.per)
         self._own = Borrowing(uuid.uuid4().hex, f"{socket.gethostname()}:{os.getpid()}", budget.per, budget.usd)
+        self._thread = ThreadPoolExecutor(1, "flatout budget")  # its own: a program may keep all others busy for long
         self._borrower: Borrower | None = None
         self._turn = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None  # until the next word, while something is borrowed
@@ -174,7 +176,9 @@ class BudgetInRedis:
         if self._began_at is not None:
             ask = msgspec.structs.replace(ask, since=began - self._began_at)
         try:
-            granted = _granted(await asyncio.to_thread(self._run, [self._key], ["exchange", _encode(ask)]))
+            loop = asyncio.get_running_loop()
+            said = await loop.run_in_executor(self._thread, self._run, [self._key], ["exchange", _encode(ask)])
+            granted = _granted(said)
         except OSError as error:
             self._tell_away(str(error))
             self._lose(self._own.cut())
