@@ -65,26 +65,26 @@ class Line:
     def _claim(self, names: Sequence[str], arguments: Sequence[Any]) -> list[Any]:
         """What `claims.lua` does."""
         self._step("claim", len(names) // 2)
-        worker, workers, alive, _ = arguments
+        worker, workers, alive, _, renew = arguments
         heard = workers + worker in self.values and self.ends[workers + worker] > self._now()
         self.values[workers + worker] = b"1"
         self._live(workers + worker, seconds=alive)
-        told = (
-            self._told(answer, claim, worker, workers) for answer, claim in zip(names[::2], names[1::2], strict=True)
-        )
-        return [int(heard), *told]
+        pairs = zip(names[::2], names[1::2], strict=True)
+        return [int(heard), *(self._told(answer, claim, worker, workers, renew) for answer, claim in pairs)]
 
     def _unclaim(self, names: Sequence[str], arguments: Sequence[Any]) -> None:
         """What `unclaim.lua` does."""
         (worker,) = arguments
         self.remove([name for name in names if self.values.get(name) == worker.encode()])
 
-    def _told(self, answer: str, claim: str, worker: str, workers: str) -> bytes | int:
+    def _told(self, answer: str, claim: str, worker: str, workers: str, renew: int) -> int:
+        if answer in self.values and not renew:
+            return 2
         holder = workers + self.values.get(claim, b"").decode()
         lives = holder in self.values and self.ends[holder] > self._now()
         if lives and holder != workers + worker:
             return 0
         self.values[claim] = worker.encode()
-        return self.values.get(answer, b"")
+        return 1
 
     def close(self) -> None: ...

@@ -17,6 +17,7 @@ from flatout.cluster.answers import (
     ALIVE,
     AT_ONCE,
     BEAT,
+    CLAIMED_AT_ONCE,
     HICCUP,
     KEPT,
     LARGEST,
@@ -84,11 +85,11 @@ def test_a_batch_is_looked_up_in_one_step_and_an_answer_is_kept_in_one(line):
     async def main() -> None:
         answers = Answers(AnswersInRedis(TEAM))
         assert await asyncio.gather(*map(answers.get, keys)) == [None] * len(keys)
-        assert line.steps == [("read", len(keys)), ("claim", len(keys))]
+        assert line.steps == [("claim", len(keys))]
         for key in keys:
             answers.put(key, kept(), described)
         await written(answers)
-        assert line.steps[2] == ("write", len(keys))
+        assert line.steps[1] == ("write", len(keys))
         found = await asyncio.gather(*map(answers.get, keys))
         assert {each.reply().text for each in found} == {"fine"}
         await answers.close()
@@ -104,8 +105,9 @@ def test_no_step_is_so_large_that_others_wait_long_for_the_server(line):
     keys = [number.to_bytes(32, "big") for number in range(200)]
     shelf.look([Wanted(key, 0.0, True) for key in keys], Found())
     shelf.keep([New(key, kept(), described) for key in keys])
+    shelf.look([Wanted(key, 0.0, True) for key in keys], Found())
     assert {name for name, _ in line.steps} == {"read", "claim", "write"}
-    assert max(count for _, count in line.steps) * LARGEST <= 32 << 20
+    assert max(count for name, count in line.steps if name != "claim") * LARGEST <= 32 << 20
 
 
 @pytest.mark.parametrize(
@@ -195,7 +197,8 @@ def test_a_claim_from_before_a_failure_is_free_if_its_caller_leaves(line, monkey
 
     async def main() -> None:
         one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
-        keys = [number.to_bytes(32, "big") for number in range(AT_ONCE + 1)]
+        keys = [number.to_bytes(32, "big") for number in range(CLAIMED_AT_ONCE + 1)]
+        monkeypatch.setattr("flatout.store.answers.LOOKED_UP", len(keys))
         claim, claims = one._shelf._claim, iter([True, False])
 
         def claim_once(*given: Any) -> Any:
@@ -333,16 +336,23 @@ def test_a_question_without_an_answer_goes_to_one_of_those_that_wait(line, end):
     line.play(main)
 
 
-def test_an_answer_that_comes_between_the_look_and_the_claim_is_used(line, monkeypatch):
-    """Two workers would pay for an equal call, if one ends it just while the other looks it up."""
+def test_an_answer_that_is_renewed_between_the_look_and_the_claim_is_used(line, monkeypatch):
+    """Two workers would pay for an equal call, if one renews its answer just while the other looks it up."""
 
     async def main() -> None:
         one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
-        one.put(KEY, kept(), described)
+        one.put(KEY, kept(at=10.0), described)
         await written(one)
-        monkeypatch.setattr(line, "read", lambda names: [None for _ in names])
-        assert (await other.get(KEY)).reply().text == "fine"
-        monkeypatch.undo()
+        read, reads = line.read, iter([None])
+
+        def read_too_early(names: Any) -> Any:
+            found = read(names)
+            if next(reads, one) is None:
+                other._shelf.keep([New(KEY, kept("new", at=20.0), described)])
+            return found
+
+        monkeypatch.setattr(line, "read", read_too_early)
+        assert (await one.get(KEY, 15.0)).reply().text == "new"
         await asyncio.sleep(BEAT)
         assert not any(":claims:" in name for name in line.values)
         await one.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from importlib import resources
 from itertools import islice
@@ -35,6 +35,9 @@ KEPT = 30 * 86_400
 
 AT_ONCE = 32
 """Answers that are read or written in one step. If all are the largest, that is 32 MB, for which all others wait."""
+
+CLAIMED_AT_ONCE = 500
+"""Questions that are claimed in one step, which takes the server a millisecond or two. No answer is read in it."""
 
 LARGEST = 1 << 20
 """Bytes of the largest value. A larger answer is not kept."""
@@ -63,6 +66,8 @@ REST = 5.0
 
 CLAIM = (resources.files(__package__) / "claims.lua").read_text()
 UNCLAIM = (resources.files(__package__) / "unclaim.lua").read_text()
+
+_ELSEWHERE, _CLAIMED = 0, 1  # as `claims.lua` says it
 
 _CHECKSUM = 16  # bytes
 _log = logging.getLogger("flatout")
@@ -106,32 +111,48 @@ class AnswersInRedis:
         self._presence.check()
 
     def look(self, wanted: Sequence[Wanted], found: Found) -> None:
-        """Look up questions, and claim those without an answer."""
-        for keys in parts({one.key for one in wanted}):
-            _add(keys, self._line.read([self._answers + key.hex() for key in keys]), found)
-        missing = [one for one in wanted if one.claims and one.fresh(found.kept.get(one.key)) is None]
-        for some in parts({one.key: one for one in missing}.values()):
-            self._claim_all(some, found)
+        """Look up questions, and claim those without an answer.
 
-    def _claim_all(self, wanted: Sequence[Wanted], found: Found) -> None:
-        """Claim questions. One may have been answered, and its other claim given up, since it was looked up.
+        Most often that is one step: what has no answer is claimed in it, and only answers are read after it.
+        """
+        claims = {one.key: one for one in wanted if one.claims}
+        mine = self._claim_all(list(claims), found)
+        self._read([key for key in {one.key for one in wanted} if key not in mine | found.elsewhere], found)
+        old = [
+            key
+            for key, one in claims.items()
+            if key not in mine | found.elsewhere and not one.fresh(found.kept.get(key))
+        ]
+        renewed = self._claim_all(old, found, renew=True)
+        self._read(renewed, found)  # another worker may have renewed it just now
+        for key in renewed:
+            if claims[key].fresh(found.kept.get(key)) is not None:
+                self.free(key)
+
+    def _read(self, keys: Collection[bytes], found: Found) -> None:
+        for some in parts(keys):
+            entries = map(entry_of, some, self._line.read([self._answers + key.hex() for key in some]))
+            found.kept.update((entry.key, entry.kept) for entry in entries if entry is not None)
+
+    def _claim_all(self, keys: Sequence[bytes], found: Found, *, renew: bool = False) -> set[bytes]:
+        """Claim those questions that nobody asks, and that have no answer; with ``renew`` also those that have one.
 
         A server that is full takes no claims, but its answers are used all the same. Then everybody asks.
         """
-        keys = [one.key for one in wanted]
-        self._free_all()
-        names = [begins + key.hex() for key in keys for begins in (self._answers, self._claims)]
-        answer = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED])
-        if not answer:
-            return
-        heard, *told = answer
-        self._lapsed |= bool(self._claimed) and not heard
-        found.elsewhere.update(key for key, answer in zip(keys, told, strict=True) if answer == 0)
-        self._claimed.update(key for key in keys if key not in found.elsewhere)
-        _add(keys, [answer or None for answer in told], found)
-        for one in wanted:
-            if one.fresh(found.kept.get(one.key)) is not None:
-                self.free(one.key)
+        claimed: set[bytes] = set()
+        if keys:
+            self._free_all()
+        for some in parts(keys, CLAIMED_AT_ONCE):
+            names = [begins + key.hex() for key in some for begins in (self._answers, self._claims)]
+            heard, *told = self._claim(names, [self._worker, self._workers, ALIVE, CLAIMED, int(renew)]) or [1]
+            self._lapsed |= bool(self._claimed) and not heard
+            for key, state in zip(some, told, strict=False):
+                if state == _ELSEWHERE:
+                    found.elsewhere.add(key)
+                elif state == _CLAIMED:
+                    claimed.add(key)
+                    self._claimed.add(key)
+        return claimed
 
     def keep(self, new: Sequence[New]) -> None:
         """Keep new answers. If the server refuses one, this says so once: the others may be read all the same."""
@@ -201,11 +222,6 @@ def prefix(place: Place, what: str = "answers") -> str:
     return f"flatout:{{{place.name}}}:{what}:{FORMAT}:"
 
 
-def _add(keys: Sequence[bytes], values: Sequence[bytes | None], found: Found) -> None:
-    entries = map(entry_of, keys, values)
-    found.kept.update((entry.key, entry.kept) for entry in entries if entry is not None)
-
-
 def value_of(new: New) -> bytes:
     """The value of an answer."""
     kept = new.kept
@@ -242,8 +258,8 @@ def _checksum(key: bytes, content: bytes) -> bytes:
 PartT = TypeVar("PartT")
 
 
-def parts(whole: Iterable[PartT]) -> Iterator[list[PartT]]:
+def parts(whole: Iterable[PartT], most: int = AT_ONCE) -> Iterator[list[PartT]]:
     """As many as are read or written in one step."""
     left = iter(whole)
-    while some := list(islice(left, AT_ONCE)):
+    while some := list(islice(left, most)):
         yield some

@@ -194,10 +194,15 @@ class Answers:
     # Looking up
 
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Give the thread what is to be looked up, and is not yet: new questions first."""
+        """Give the thread what is to be looked up, and is not yet.
+
+        Half of that is what is being asked: each call that is sent meanwhile may be paid twice, and the questions that
+        wait for other processes come again and again.
+        """
         if self._reading or self._closed or not (self._asked or self._again):
             return
-        asked, self._asked = self._asked[:LOOKED_UP], self._asked[LOOKED_UP:]
+        most = LOOKED_UP - min(len(self._again), LOOKED_UP // 2)
+        asked, self._asked = self._asked[:most], self._asked[most:]
         found = Found()
         if self._rests(loop):
             self._again.clear()
