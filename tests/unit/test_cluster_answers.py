@@ -176,6 +176,34 @@ def test_a_hiccup_of_the_server_makes_nobody_ask_what_another_worker_asks(line):
     line.play(main)
 
 
+def test_what_is_being_asked_is_looked_up_although_others_wait_for_much(line, monkeypatch):
+    """Where a look takes a while, those that wait would keep the thread busy for good, and all else be paid twice."""
+    monkeypatch.setattr("flatout.store.answers.LOOKED_UP", 10)
+
+    async def main() -> None:
+        one, other = Answers(AnswersInRedis(TEAM)), Answers(AnswersInRedis(TEAM))
+        elsewhere = [number.to_bytes(32, "big") for number in range(100)]
+        await asyncio.gather(*map(other.get, elsewhere))
+        waiting = [asyncio.ensure_future(one.get(key)) for key in elsewhere]
+        assert await one.get(KEY) is None
+        one.asks(KEY, 0.0, lambda: None)
+        await asyncio.sleep(0.5 * POLL)
+        looks: list[set[bytes]] = []
+        look = one._shelf.look
+        monkeypatch.setattr(
+            one._shelf, "look", lambda wanted, found: (looks.append({each.key for each in wanted}), look(wanted, found))
+        )
+        del line.values[one._shelf._workers + one._shelf._worker]  # the server has lost its claims
+        await asyncio.sleep(POLL)
+        assert KEY in looks[1]
+        for each in waiting:
+            each.cancel()
+        await one.close()
+        await other.close()
+
+    line.play(main)
+
+
 def test_whoever_waits_for_another_worker_asks_soon_if_the_server_is_dead(line):
     """A row would wait for minutes for an answer that nobody can hand over."""
 

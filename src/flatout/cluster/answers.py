@@ -36,8 +36,8 @@ KEPT = 30 * 86_400
 AT_ONCE = 32
 """Answers that are read or written in one step. If all are the largest, that is 32 MB, for which all others wait."""
 
-CLAIMED_AT_ONCE = 500
-"""Questions that are claimed in one step, which takes the server a millisecond or two. No answer is read in it."""
+CLAIMED_AT_ONCE = 100
+"""Questions that are claimed in one step, whose message is 18 KB. No answer is read in it."""
 
 LARGEST = 1 << 20
 """Bytes of the largest value. A larger answer is not kept."""
