@@ -14,7 +14,8 @@ import pytest
 
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
 from flatout.cluster import budget as module
-from flatout.policies.shared_money import BEAT, SPARE, Ask, Pot
+from flatout.cluster.accounts import _account
+from flatout.policies.shared_money import BEAT, SPARE, Ask, Borrowing, Pot
 from flatout.testing import run_virtual
 from flatout.values.place import place_of
 from tests.support.scripted_wire import Wire, completion
@@ -236,6 +237,17 @@ def test_money_is_given_back_once_though_the_giver_is_cancelled_or_the_server_go
             server.away = False
 
     server.play(main)
+
+
+def test_what_a_run_takes_over_from_its_killed_process_is_not_shown_as_less_than_nothing():
+    """A user would read that a run with batches has spent -0.01 dollars."""
+    pot, dead, heir = Pot(), Borrowing("dead", "host:1", "day", USD), Borrowing("heir", "host:2", "day", USD)
+    for who, ask in ((dead, dead.ask(0.9, need=1.0)), (heir, heir.ask(0.0, more=0.9, more_at=NOON))):
+        who.hear(ask, pot.exchange(NOON, ask))
+    shown = _account(place_of(TEAM), "day", NOON, pot)
+    assert shown.spent == 0.0
+    assert shown.left == pytest.approx(USD - pot.held()) == pytest.approx(USD - 1.0)
+    assert {lent.borrower: lent.usd for lent in shown.lent} == pytest.approx({"dead": 0.1, "heir": 0.9})
 
 
 def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(server):

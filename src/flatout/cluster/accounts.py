@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from operator import attrgetter
 
 import msgspec
 
@@ -48,12 +49,15 @@ def mend(place: Place, per: str, spent: float) -> Account:
 
 
 def _account(place: Place, per: str, clock: float, pot: Pot) -> Account:
-    lent = (
-        Lent(loan.worker, loan.held, None, loan.since, not loan.is_silent(clock), loan.about, loan.used - loan.settled)
-        for loan in pot.loans
-        if loan.held
-    )
-    return Account(per, str(place), pot.usd, pot.spent, tuple(lent), end_of(per, clock))
+    """What a worker has taken over from one that has ended is still in that one's loan, and taken off ``pot.spent``."""
+    taken, lent = max(0.0, -pot.spent), []
+    for loan in sorted(pot.loans, key=attrgetter("seen")):
+        part = min(loan.held, taken)
+        taken -= part
+        if held := loan.held - part:
+            used = max(0.0, loan.used - loan.settled - part)
+            lent.append(Lent(loan.worker, held, None, loan.since, not loan.is_silent(clock), loan.about, used))
+    return Account(per, str(place), pot.usd, max(0.0, pot.spent), tuple(lent), end_of(per, clock))
 
 
 @contextmanager
