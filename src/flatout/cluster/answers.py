@@ -67,7 +67,7 @@ REST = 5.0
 CLAIM = (resources.files(__package__) / "claims.lua").read_text()
 UNCLAIM = (resources.files(__package__) / "unclaim.lua").read_text()
 
-_ELSEWHERE, _CLAIMED = 0, 1  # as `claims.lua` says it
+_ELSEWHERE, _ANSWERED = 0, 2  # as `claims.lua` says it
 
 _CHECKSUM = 16  # bytes
 _log = logging.getLogger("flatout")
@@ -117,12 +117,10 @@ class AnswersInRedis:
         """
         claims = {one.key: one for one in wanted if one.claims}
         mine = self._claim_all(list(claims), found)
-        self._read([key for key in {one.key for one in wanted} if key not in mine | found.elsewhere], found)
-        old = [
-            key
-            for key, one in claims.items()
-            if key not in mine | found.elsewhere and not one.fresh(found.kept.get(key))
-        ]
+        found.answered.difference_update(one.key for one in wanted if one.reads)
+        known = mine | found.elsewhere | found.answered
+        self._read([key for key in {one.key for one in wanted} if key not in known], found)
+        old = [key for key, one in claims.items() if key not in known and one.fresh(found.kept.get(key)) is None]
         renewed = self._claim_all(old, found, renew=True)
         self._read(renewed, found)  # another worker may have renewed it just now
         for key in renewed:
@@ -149,7 +147,9 @@ class AnswersInRedis:
             for key, state in zip(some, told, strict=False):
                 if state == _ELSEWHERE:
                     found.elsewhere.add(key)
-                elif state == _CLAIMED:
+                elif state == _ANSWERED:
+                    found.answered.add(key)
+                else:
                     claimed.add(key)
                     self._claimed.add(key)
         return claimed

@@ -129,7 +129,7 @@ async def _request(
             reply = await ask(call_of(batch.texts), journey)
         except CallError as error:
             if len(batch.texts) > 1 and may_be_one_text(error):
-                journey.attempt.in_flight = True  # a half may be paid while the other waits: nobody gives them up
+                journey.attempt.undecided = True  # a half may be paid while the other waits: nobody gives them up
                 first, second = await asyncio.gather(*map(answer, _halves(batch)))
                 return first + second
             return _results(batch, journey, [None] * len(batch.texts), error)

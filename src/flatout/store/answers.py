@@ -154,7 +154,7 @@ class Answers:
 
         ``needless`` is called, in the event loop, if the shelf comes back and has an answer, or another process asks.
         """
-        self._asking[key] = Asking(Wanted(key, since, True), needless)
+        self._asking[key] = Asking(Wanted(key, since, claims=True, reads=False), needless)
         if self._failing:
             self._look_again_soon(asyncio.get_running_loop())
 
@@ -196,23 +196,22 @@ class Answers:
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread what is to be looked up, and is not yet.
 
-        Half of that is what is being asked: each call that is sent meanwhile may be paid twice, and the questions that
-        wait for other processes come again and again.
+        First what is being asked: each call that is sent before its look may be paid twice. New questions lose nothing
+        but time, and those that wait for other processes come again and again.
         """
         if self._reading or self._closed or not (self._asked or self._again):
             return
-        most = LOOKED_UP - min(len(self._again), LOOKED_UP // 2)
+        again: list[Wanted] = []
+        while self._again and len(again) < LOOKED_UP:
+            if (asking := self._asking.get(self._again.popleft())) is not None:
+                again.append(asking.wanted)
+        most, found = LOOKED_UP - len(again), Found()
         asked, self._asked = self._asked[:most], self._asked[most:]
-        found = Found()
         if self._rests(loop):
             self._again.clear()
             self._hand_out(asked, found)
             loop.call_soon(self._look_up, loop)
             return
-        again: list[Wanted] = []
-        while self._again and len(asked) + len(again) < LOOKED_UP:
-            if (asking := self._asking.get(self._again.popleft())) is not None:
-                again.append(asking.wanted)
         self._reading = True
 
         def done(reading: asyncio.Future[None]) -> None:
@@ -250,11 +249,12 @@ class Answers:
 
     def _spare(self, again: Sequence[Wanted], found: Found) -> None:
         """Tell those who ask what need not be asked."""
+        spared = found.elsewhere | found.answered
         for wanted in again:
             asking = self._asking.get(wanted.key)
             if asking is None:
                 self._shelf.free(wanted.key)  # it has been asked meanwhile
-            elif wanted.key in found.elsewhere or wanted.fresh(found.kept.get(wanted.key)) is not None:
+            elif wanted.key in spared or wanted.fresh(found.kept.get(wanted.key)) is not None:
                 asking.needless()
 
     def _look_again_soon(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -15,11 +15,13 @@ class Wanted(NamedTuple):
         key: its digest.
         since: answers from before that are not wanted, in Unix seconds.
         claims: whether to claim the question, if there is no answer.
+        reads: whether to read the answer. Else it is enough to know that there is one.
     """
 
     key: bytes
     since: float
     claims: bool
+    reads: bool = True
 
     def fresh(self, kept: Kept | None) -> Kept | None:
         """The answer, unless it is too old."""
@@ -32,13 +34,15 @@ class Found:
     Attributes:
         kept: the answers, by the question's digest, whatever their age.
         elsewhere: the questions that another process asks now.
+        answered: the questions that have an answer which was not read.
     """
 
-    __slots__ = ("elsewhere", "kept")
+    __slots__ = ("answered", "elsewhere", "kept")
 
     def __init__(self) -> None:
         self.kept: dict[bytes, Kept] = {}
         self.elsewhere: set[bytes] = set()
+        self.answered: set[bytes] = set()
 
 
 class New(NamedTuple):
