@@ -102,8 +102,9 @@ def test_the_script_is_the_pure_pot(server, turns, per):
             assert msgspec.msgpack.decode(answer, type=Granted) == pot.exchange(clock, ask)
         else:
             what, (_, *rest) = turn
-            script(keys=["pot"], args=[what, msgspec.msgpack.encode((per, *rest)), repr(clock)])
-            getattr(pot, what)(clock, per, *rest)
+            answer = script(keys=["pot"], args=[what, msgspec.msgpack.encode((per, *rest)), repr(clock)])
+            done = getattr(pot, what)(clock, per, *rest)
+            assert done == (msgspec.msgpack.decode(answer) if answer else None)
         assert msgspec.msgpack.decode(server.get("pot"), type=Pot) == pot
 
 

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -15,7 +16,7 @@ import pytest
 from flatout import Budget, BudgetExceeded, Call, Client, ConfigError
 from flatout.cluster import budget as module
 from flatout.cluster.accounts import _account
-from flatout.policies.shared_money import BEAT, SPARE, Ask, Borrowing, Pot
+from flatout.policies.shared_money import BEAT, SILENT, SPARE, Ask, Borrowing, Pot
 from flatout.testing import run_virtual
 from flatout.values.place import place_of
 from tests.support.scripted_wire import Wire, completion
@@ -65,8 +66,7 @@ class Server:
         pot = self.pots.setdefault(names[0], Pot())
         if what == "exchange":
             return msgspec.msgpack.encode(pot.exchange(self.clock(), msgspec.msgpack.decode(given, type=Ask)))
-        getattr(pot, what)(self.clock(), *msgspec.msgpack.decode(given))
-        return b""
+        return msgspec.msgpack.encode(getattr(pot, what)(self.clock(), *msgspec.msgpack.decode(given)))
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         if self.away:
@@ -237,6 +237,28 @@ def test_money_is_given_back_once_though_the_giver_is_cancelled_or_the_server_go
             server.away = False
 
     server.play(main)
+
+
+@pytest.mark.parametrize("lives", [False, True])
+def test_a_run_that_goes_on_at_once_takes_back_what_its_killed_process_has_not_spent(server, monkeypatch, lives):
+    """Each kill of a run that is started again at once would cost what was reserved, for the rest of the day."""
+    dead = Borrowing("dead", "host:1", "day", USD)
+
+    def speak() -> None:
+        ask = dead.ask(0.9, need=0.1)
+        server.run(["flatout:{team}:budget:1:day"], ["exchange", msgspec.msgpack.encode(ask)])
+
+    def sleep(seconds: float) -> None:
+        server.ahead += seconds
+        if lives:
+            speak()
+
+    speak()
+    monkeypatch.setattr(module, "time", SimpleNamespace(sleep=sleep))
+    module.BudgetInRedis(Budget(USD, "day", TEAM), place_of(TEAM)).take_back("dead", 0.4)
+    (pot,) = server.pots.values()
+    assert pot.held() == pytest.approx(0.9 if lives else 0.4)
+    assert server.ahead <= SILENT + BEAT
 
 
 def test_what_a_run_takes_over_from_its_killed_process_is_not_shown_as_less_than_nothing():

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 import socket
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -17,7 +18,7 @@ import msgspec
 
 from flatout.errors import ConfigError
 from flatout.money.lending import Borrower
-from flatout.policies.shared_money import BEAT, SOON, SPARE, Ask, Borrowing, Granted, Pot
+from flatout.policies.shared_money import BEAT, SILENT, SOON, SPARE, Ask, Borrowing, Granted, Pot
 from flatout.policies.spending import Loan
 from flatout.presence import Presence
 from flatout.values.budget import Budget
@@ -40,6 +41,7 @@ SCRIPT = timed("money.lua")
 _log = logging.getLogger("flatout")
 _encode = msgspec.msgpack.Encoder().encode
 _granted = msgspec.msgpack.Decoder(Granted).decode
+_done = msgspec.msgpack.Decoder(bool).decode
 _pot = msgspec.msgpack.Decoder(Pot).decode
 
 
@@ -130,9 +132,21 @@ class BudgetInRedis:
         return self._left
 
     def take_back(self, borrower: str, spent: float) -> None:
-        """See `flatout.money.lending.Lender`. Does nothing while the process may live, or the server is away."""
+        """See `flatout.money.lending.Lender`. Waits until the process counts as dead, for `SILENT` seconds.
+
+        It does nothing if the process lives, or the server is away.
+        """
+        given = ["take_back", _encode((self._budget.per, borrower, spent))]
         with suppress(OSError):
-            self._run([self._key], ["take_back", _encode((self._budget.per, borrower, spent))])
+            for waited in range(round(SILENT / BEAT) + 1):
+                if _done(self._run([self._key], given)):
+                    return
+                if not waited:
+                    said = (
+                        "the budget of %s: in %g s at most it takes back what a killed process of this run had borrowed"
+                    )
+                    _log.warning(said, self._budget, SILENT)
+                time.sleep(BEAT)
 
     def _line_with(self, patience: float) -> RedisLine:
         return RedisLine(self._place, f"the budget of {self._budget} needs", patience)

@@ -4,7 +4,7 @@
 -- ARGV[1]  what to do: 'exchange', 'take_back' or 'mend'
 -- ARGV[2]  its argument, as MessagePack: an `Ask`; or {per, worker, spent}; or {per, spent}
 -- ARGV[3]  see clock.lua, which stands before this
--- Returns a `Granted`, as MessagePack; nothing for the others.
+-- Returns a `Granted`, as MessagePack; for 'take_back' whether it is done; for 'mend' nothing.
 
 local PORTION, REST, SPARE, SILENT, STEP, FORGOTTEN = 0.02, 0.25, 0.02, 10, 1, 3600
 
@@ -141,7 +141,9 @@ end
 local function take_back(pot, clock, per, worker, spent)
   turn(pot, clock, per)
   local loan = of(pot, worker)
-  if loan and is_silent(loan, clock) then settle(pot, loan, min(spent, loan[L_SETTLED] + held_by(loan))) end
+  if loan and not is_silent(loan, clock) then return false end
+  if loan then settle(pot, loan, min(spent, loan[L_SETTLED] + held_by(loan))) end
+  return true
 end
 
 local function mend(pot, clock, per, spent)
@@ -157,7 +159,7 @@ local given, answer = cmsgpack.unpack(ARGV[2]), ''
 if ARGV[1] == 'exchange' then
   answer = cmsgpack.pack(exchange(pot, clock, given))
 elseif ARGV[1] == 'take_back' then
-  take_back(pot, clock, given[1], given[2], given[3])
+  answer = cmsgpack.pack(take_back(pot, clock, given[1], given[2], given[3]))
 else
   mend(pot, clock, given[1], given[2])
 end

@@ -306,12 +306,15 @@ class Pot(Struct, array_like=True):
             held += loan.held
         return held
 
-    def take_back(self, clock: float, per: str, worker: str, spent: float) -> None:
-        """Settle the loan of a worker that has ended, and has spent this much at most. Nothing while it may live."""
+    def take_back(self, clock: float, per: str, worker: str, spent: float) -> bool:
+        """Settle the loan of a worker that has ended, and has spent this much at most. False while it may live."""
         self.turn(clock, per)
         loan = self._of(worker)
-        if loan is not None and loan.is_silent(clock):
+        if loan is not None and not loan.is_silent(clock):
+            return False
+        if loan is not None:
             self.spent += loan.settle(min(spent, loan.settled + loan.held))
+        return True
 
     def mend(self, clock: float, per: str, spent: float) -> None:
         """Set what is spent in this period, and forget workers that may have ended."""
