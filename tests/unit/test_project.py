@@ -16,6 +16,9 @@ FILES = re.compile(
 )
 
 
+MAP = run_path(str(ROOT / "docs/_site/layout.py"))
+
+
 def links(page: Path) -> list[str]:
     """The targets of a page's Markdown links and pictures."""
     return re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
@@ -33,6 +36,14 @@ def test_the_first_page_names_files_that_are_there():
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
+def test_the_guides_that_docstrings_name_are_there():
+    """Somebody who reads ``help(flatout.Client)`` would be sent to a page that was moved."""
+    named = re.compile(re.escape(PROJECT["urls"]["Documentation"]) + r"([\w-]+)/")
+    pages = {page for module in MAP["SOURCE"].rglob("*.py") for page in named.findall(module.read_text("utf-8"))}
+    assert "retries" in pages
+    assert [page for page in sorted(pages) if not (ROOT / "docs" / f"{page}.md").is_file()] == []
+
+
 def test_every_python_that_is_promised_is_tested():
     """Somebody would install flatout on a Python on which nobody has run it."""
     workflow = yaml.safe_load((ROOT / ".github/workflows/check.yml").read_text())
@@ -47,9 +58,6 @@ def test_the_versions_are_one():
     from flatout import __version__
 
     assert __version__ == PROJECT["version"]
-
-
-MAP = run_path(str(ROOT / "docs/_site/layout.py"))
 
 
 def test_the_map_has_every_module_and_says_what_it_is_for():

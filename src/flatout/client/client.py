@@ -47,13 +47,13 @@ class Client(ManyCalls):
         deadline: seconds for a whole call, queueing and retries included; default 3600. They begin when the call is
             read from the input (see `window`), not when the input is handed over.
         retries: attempts after the first; default 5. Throttled attempts (429) do not count, nor do those that fail
-            because the target is down: see ``docs/retries.md``.
+            because the target is down: see https://flatout.github.io/flatout/retries/.
         reasks: how often the model is asked again when its answer does not fit ``output``, or its arguments do not
             fit a tool; default 1.
         budget: the most US dollars to spend, including earlier spending that a ``store`` knows of; or a `Budget` for a
             day or a month, which processes may share. Calls that might exceed it are not sent: see
-            ``docs/budgets.md``. For a call without ``max_tokens``, the budget first assumes at most 16,384 tokens of
-            answer (32,768 with ``reasoning_effort``), and a warning says so.
+            https://flatout.github.io/flatout/budgets/. For a call without ``max_tokens``, the budget first assumes at
+            most 16,384 tokens of answer (32,768 with ``reasoning_effort``), and a warning says so.
         headers: sent with every request.
         config: the path of a flatout.toml, a `Config` or a mapping. By default flatout.toml is searched for in the
             working directory and the folders above it.
@@ -70,14 +70,14 @@ class Client(ManyCalls):
         repeats: after this many equal answers that cannot be used, a call is not tried again; default 3.
         cache: True keeps answers in the user's cache folder, a path in that file, and an address such as
             ``redis://host:6379/0/team`` in Redis, for several machines; an equal call is then answered from there, at
-            no cost, and equal calls in progress are asked once. See ``docs/cache.md``.
+            no cost, and equal calls in progress are asked once. See https://flatout.github.io/flatout/cache/.
         cache_max_age: the age from which a kept answer is not used any more: seconds, or a text such as ``"7d"``.
         reuse: a run file of an earlier run, whose answers are used for equal calls. It is only read.
         prompt_cache: ``"auto"`` makes calls whose prompts begin alike share the provider's prompt cache: it marks the
-            common part, and lets one call fill the cache before the others go. See ``docs/prompt-caches.md``.
+            common part, and lets one call fill the cache before the others go. See https://flatout.github.io/flatout/prompt-caches/.
         allow_unknown_price: with a budget, also send calls whose price is not known; they are not counted.
         control: a path. While the client is open, ``flatout ctl PATH`` steers it, by a socket that only you may use;
-            see ``docs/ctl.md``.
+            see https://flatout.github.io/flatout/ctl/.
 
     Raises:
         ConfigError: an option is wrong, the model is unknown, its key is missing, or the cache cannot be used.

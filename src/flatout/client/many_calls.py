@@ -146,8 +146,8 @@ class ManyCalls(OneCall):
             retry_failed: ask failed calls again. By default only calls that were never sent are asked.
             lane: how the calls are answered: ``live``; in ``flex``, the provider's cheaper and slower service; in
                 ``batch``, for half the price and within a day, which needs a ``store``; or in the cheapest of these
-                that is in time, ``auto``. See ``docs/batch.md``. An input that can be read only once is kept in
-                memory then.
+                that is in time, ``auto``. See https://flatout.github.io/flatout/batch/. An input that can be read only
+                once is kept in memory then.
             within: seconds in which all answers are wanted. Calls go from batch to flex to live when it is time. They
                 count from the first time that these calls were made with this ``store``.
             progress: show how far the calls are: in a line of the terminal, in a notebook below the cell, elsewhere

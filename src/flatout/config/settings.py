@@ -43,7 +43,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     Args:
         timeout: for one attempt.
         deadline: for a whole call.
-        attempts: for one call. Some failures cost no attempt, see ``docs/retries.md``.
+        attempts: for one call. Some failures cost no attempt, see https://flatout.github.io/flatout/retries/.
         retry_share: the largest share of sent requests that may be retries while other calls wait.
         repeats: after this many equal unusable answers, a call is not tried again.
         give_up: seconds after which a target that was never reached is given up.

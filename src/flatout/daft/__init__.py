@@ -6,7 +6,7 @@
     df = df.select("*", label.unnest())
 
 Daft owns the data, the partitions and the machines; flatout owns limits, retries, budget and cache. See
-``docs/cluster.md``.
+https://flatout.github.io/flatout/cluster/.
 """
 
 from __future__ import annotations

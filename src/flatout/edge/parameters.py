@@ -38,12 +38,12 @@ _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
 _SHORT = 4
 """Letters up to which a name is too short to guess a misspelling of it."""
 
-_LIVE = "A single call, a stream, and what a function or an agent asks, are answered live; see docs/batch.md"
+_LIVE = "A single call, a stream, and what a function or an agent asks, are answered live; see https://flatout.github.io/flatout/batch/"
 
 _OF_MANY = {
     "lane": _LIVE,
     "within": _LIVE,
-    "progress": "They show how many of their calls are done; see docs/progress.md",
+    "progress": "They show how many of their calls are done; see https://flatout.github.io/flatout/progress/",
 }
 """Options of many calls at once, with the reason. A provider would be sent them."""
 

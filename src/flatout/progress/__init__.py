@@ -1,6 +1,6 @@
 """The progress of many calls: counted, put into words, and shown.
 
-`Progress` is what a function receives that was given as ``progress=``; see ``docs/progress.md``.
+`Progress` is what a function receives that was given as ``progress=``; see https://flatout.github.io/flatout/progress/.
 """
 
 from __future__ import annotations

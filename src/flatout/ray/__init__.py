@@ -5,7 +5,7 @@
     ds = flatout.ray.answer(ray.data.read_parquet("mails/"), "Spam or ham? {{ text }}", model="openai/gpt-5-mini")
 
 Ray owns the data, the partitions and the machines; flatout owns limits, retries, budget and cache. See
-``docs/cluster.md``.
+https://flatout.github.io/flatout/cluster/.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@
         answers = await asyncio.gather(*(ai.responses.create(model="gpt-5-mini", input=text) for text in texts))
 
 `http_client` is what stands beneath: any program that takes a client of httpx2 or httpx can be given one. A request to
-a provider that flatout knows is a call; any other passes as it is. See ``docs/sdk.md``.
+a provider that flatout knows is a call; any other passes as it is. See https://flatout.github.io/flatout/sdk/.
 """
 
 from __future__ import annotations

@@ -62,10 +62,10 @@ class Call(_CallOptions[OutputT], Generic[OutputT], frozen=True):
         seed: makes answers repeatable, as far as the provider can.
         logprobs: whether to tell the tokens' probabilities; for some providers how many.
         reasoning_effort: how much a reasoning model thinks: ``low``, ``medium``, ``high``, or what the provider has.
-        service_tier: such as ``flex`` or ``priority``; see ``docs/budgets.md``.
+        service_tier: such as ``flex`` or ``priority``; see https://flatout.github.io/flatout/budgets/.
         output: what the answer must be: a pydantic model, a dataclass, a TypedDict, an Enum, a Literal or another type
             that pydantic can describe, or a JSON schema.
-        tools: functions or dicts that the model may ask for; see ``docs/tools.md``.
+        tools: functions or dicts that the model may ask for; see https://flatout.github.io/flatout/tools/.
         tool_choice: ``auto``, ``required``, ``none``, or the one that it must ask for.
         extra: parameters that flatout does not know, sent as they are.
         timeout: seconds for one attempt; the client's when None.
