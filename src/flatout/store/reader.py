@@ -21,6 +21,7 @@ from msgspec import structs
 from flatout.errors import RunDamaged, StoreError
 from flatout.values.route import Share
 
+from . import versions
 from .course import CourseReader
 from .database import Place, RunNotBegun, check_version, explained, first_rows
 from .job import check_same_job
@@ -58,30 +59,6 @@ LAST = 2**63 - 1
 _ITEMS = queries("items")
 _ATTEMPTS = queries("attempts")
 _NOTHING = "has nothing in it yet"
-_READABLE = 2
-"""The first version of the file that has everything read here, except facts and trails."""
-
-_FACTS = 3
-"""The first version of the file that has facts."""
-
-_TRAILS = 5
-"""The first version of the file whose items may have a trail."""
-
-_LEDGER = 6
-"""The first version of the file that may have batches."""
-
-_ANSWERS = 9
-"""The first version of the file whose ledger has a table of answers."""
-
-_COURSE = 7
-"""The first version of the file that has a course, and the provider's seconds of each item."""
-
-_DEEDS = 10
-"""The first version of the file that has a column for what a change does to the whole run."""
-
-_FAILED = 11
-"""The first version of the file that says of an attempt in doubt whether it has failed."""
-
 _WITHOUT_COURSE = _ITEMS["items"].replace("seconds, provider_seconds,", "seconds, NULL,")
 _RANKED_WITHOUT_COURSE = _ITEMS["ranked"].replace("provider_seconds", "NULL")
 _WITHOUT_TRAILS = _WITHOUT_COURSE.replace("CAST(trail AS BLOB)", "NULL")
@@ -113,8 +90,8 @@ class RunReader:
         self._version = version
         self._connection = connection
         self._items = _ITEMS["items"]
-        if version < _COURSE:
-            self._items = _WITHOUT_COURSE if version >= _TRAILS else _WITHOUT_TRAILS
+        if version < versions.COURSE:
+            self._items = _WITHOUT_COURSE if version >= versions.TRAILS else _WITHOUT_TRAILS
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, half_upgraded: bool = False) -> Self:
@@ -136,7 +113,7 @@ class RunReader:
         connection, version = open_to_read(place)
         try:
             check_version(version, place)
-            if version < _READABLE:
+            if version < versions.READABLE:
                 if not version:
                     raise RunNotBegun(f"{place.name} {_NOTHING}")
                 raise StoreError(f"{place.name} was written by an older flatout; continue the run to update it")
@@ -196,11 +173,11 @@ class RunReader:
         check_same_job(self.name, self.info().job, job, self._holds_nothing)
 
     def _holds_nothing(self) -> bool:
-        return self._version >= _COURSE and bool(self._one(queries("run")["holds_nothing"])[0])
+        return self._version >= versions.COURSE and bool(self._one(queries("run")["holds_nothing"])[0])
 
     def fact(self, name: str) -> Any:
         """The value that `RunFile.set_fact` stored under a name; None if there is none."""
-        if self._version < _FACTS:
+        if self._version < versions.FACTS:
             return None
         found = self._rows(queries("run")["fact"], (name,))
         return msgspec.json.decode(found[0][0]) if found else None
@@ -228,7 +205,7 @@ class RunReader:
 
     def shares(self) -> dict[str, Share]:
         """What each target of a route did, by its name, in the order of answers. Reads the whole file."""
-        if self._version < _TRAILS:
+        if self._version < versions.TRAILS:
             return {}
         found = self._rows(_ITEMS["shares"])
         return {target: msgspec.convert(dict(zip(_SHARE, sums, strict=True)), Share) for target, *sums in found}
@@ -251,7 +228,7 @@ class RunReader:
 
     def has_trails(self) -> bool:
         """Whether at least one item had a choice of targets."""
-        return self._version >= _TRAILS and bool(self._one(_ITEMS["has_trails"])[0])
+        return self._version >= versions.TRAILS and bool(self._one(_ITEMS["has_trails"])[0])
 
     def errors(self, again: AskedAgain = NONE_AGAIN) -> list[ErrorCount]:
         """Failures by class, most frequent first, each with its first example; without those that are asked again."""
@@ -345,7 +322,7 @@ class RunReader:
 
     def ranked(self, by: Ranking, most: int) -> list[Ranked]:
         """The slowest or costliest finished items, or the failed ones in input order. Reads all items."""
-        statement = _ITEMS["ranked"] if self._version >= _COURSE else _RANKED_WITHOUT_COURSE
+        statement = _ITEMS["ranked"] if self._version >= versions.COURSE else _RANKED_WITHOUT_COURSE
         return [Ranked(*row) for row in self._rows(statement, {"by": by, "most": most})]
 
     def named(self, id: str, most: int = 10) -> list[int]:
@@ -371,17 +348,17 @@ class RunReader:
     @property
     def ledger(self) -> LedgerReader | None:
         """The ledger of the batch lane; None in a file of an earlier version, which has none."""
-        return LedgerReader(self, former=self._version < _ANSWERS) if self._version >= _LEDGER else None
+        return LedgerReader(self, former=self._version < versions.ANSWERS) if self._version >= versions.LEDGER else None
 
     @property
     def course(self) -> CourseReader | None:
         """The course of the run; None in a file of an earlier version, which has none."""
-        return CourseReader(self, former=self._version < _DEEDS) if self._version >= _COURSE else None
+        return CourseReader(self, former=self._version < versions.DEEDS) if self._version >= versions.COURSE else None
 
     @property
     def knows_failed(self) -> bool:
         """Whether the file says of an attempt in doubt whether it has failed. One of an earlier version does not."""
-        return self._version >= _FAILED
+        return self._version >= versions.FAILED
 
     def select(self, statement: str, parameters: Any = (), *, long: Sequence[int] = ()) -> list[tuple[Any, ...]]:
         """Run a statement that reads, for the parts of the file with a module of their own.
