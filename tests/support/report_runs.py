@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,7 +36,8 @@ def written(
     total: int | None = None,
     command: str | None = "flatout run mails.csv --prompt '{{ text }}' -o answers.jsonl -m openai/gpt-5-mini",
 ) -> Path:
-    """Write a run file that holds all this."""
+    """Write a run file that holds all this, as of a process that was at work from the first stretch to the last."""
+    recorded = list(stretches)
 
     async def main() -> None:
         async with RunFile.open(path, job=job or {"model": TARGET}, command=command, group_seconds=0.0) as run:
@@ -48,13 +51,18 @@ def written(
                     await asyncio.gather(*map(run.finish, together))
                     together = []
             await asyncio.gather(*map(run.finish, together))
-            for stretch in stretches:
+            for stretch in recorded:
                 run.note_stretch(stretch)
             for happening in happenings:
                 run.note_happening(happening)
             run.mark("finished")
 
     asyncio.run(main())
+    if recorded:
+        times = recorded[0].began_at, recorded[-1].began_at + recorded[-1].seconds
+        with closing(sqlite3.connect(path)) as connection, connection:
+            for kind, at in zip(("begin", "end"), times, strict=True):
+                connection.execute("UPDATE happenings SET at = ? WHERE kind = ?", (at, kind))
     return path
 
 

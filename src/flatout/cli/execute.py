@@ -91,7 +91,7 @@ class _Stopping:
         """The live line's note about stopping."""
         asked = max(self._asked, getattr(self._runner, "stops", 0))  # or flatout ctl has stopped it
         if getattr(self._runner, "reckons", False):
-            return "reckons the plan"
+            return "working out the plan"
         if not asked:
             return ""
         if getattr(self._runner, "collects", False):

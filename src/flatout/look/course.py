@@ -108,6 +108,26 @@ def _mean(one: Stretch, other: Stretch) -> float | None:
     return sum(seconds * weight for seconds, weight in known) / sum(weight for _, weight in known) if known else None
 
 
+def at_work(happenings: Iterable[Happening], stretches: Iterable[Stretch], now: float | None) -> float | None:
+    """The seconds in which a process was at work on a run; None if its file does not say.
+
+    Args:
+        happenings: what happened, in order of time.
+        stretches: what was recorded. A process that was killed was at work until the last of its stretches.
+        now: Unix time, of a run that goes on; None of any other.
+    """
+    turns = [each for each in happenings if each.kind in ("begin", "end")]
+    ends = sorted(each.began_at + each.seconds for each in stretches)
+    worked = 0.0
+    for turn, after in zip(turns, [*turns[1:], None], strict=False):
+        if turn.kind == "begin":
+            until = now if after is None else after.at if after.kind == "end" else None
+            if until is None:
+                until = max((end for end in ends if after is None or end <= after.at), default=turn.at)
+            worked += max(0.0, until - turn.at)
+    return worked or None
+
+
 class Rates(Struct, frozen=True):
     """What a target did per second over some stretches.
 

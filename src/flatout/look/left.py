@@ -29,12 +29,12 @@ FEW = 2
 def paced(facts: Facts, course: Course, now: float) -> Facts:
     """Facts with the rate of the last half minute and the time left, as far as the course tells them.
 
-    The time left is what the limit on requests in force allows where that binds: a burst before says nothing of what
-    comes. Of a limit that others use, too, nobody knows which part will be the run's, so its own pace counts. Else it
-    is what the last minute promises, but no more than the limits: where tokens bind, fewer calls may go than they
-    allow, because as many are kept free as answers may be long. While somebody has paused the run, nothing is answered,
-    or most attempts fail, nobody knows it, and what went before such a time tells nothing. A run that is stopped has no
-    time left, but perhaps an end.
+    The time left is what the limit on requests in force allows where that binds, with as many retries as before: a
+    burst before says nothing of what comes. Of a limit that others use, too, nobody knows which part will be the run's,
+    so its own pace counts. Else it is what the last minute promises, but no more than the limits: where tokens bind,
+    fewer calls may go than they allow, because as many are kept free as answers may be long. While somebody has paused
+    the run, nothing is answered, or most attempts fail, nobody knows it, and what went before such a time tells
+    nothing. A run that is stopped has no time left, but perhaps an end.
     """
     stop = stopped_by(course.happenings) if facts.running else None
     if stop is not None:
@@ -105,8 +105,10 @@ def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> floa
     over, last = rates(seen), stretches[-1]
     if over is None:
         return 0.0
-    taken = (sum(figures) for figures in zip(*map(_taken, seen), strict=True))
-    most = allowed(last.allows, *taken)
+    answered = sum(each.answered for each in seen)
+    input_tokens, output_tokens = sum(each.input_tokens for each in seen), sum(each.output_tokens for each in seen)
+    ends = over.answered / (over.answered + over.refused + over.failed) if answered else 1.0
+    most = allowed(last.allows, answered, input_tokens, output_tokens, ends)
     if most is None:
         return over.answered
     binds = last.held.get("requests", 0.0) >= MOSTLY * last.seconds
@@ -134,11 +136,6 @@ def _in_trouble(stretches: Sequence[Stretch], seconds: float) -> bool:
     failed, answered = sum(each.failed for each in stretches), sum(each.answered for each in stretches)
     down = sum(each.held.get("outage", 0.0) for each in stretches)
     return failed > max(answered, FEW) or down >= MOSTLY * seconds
-
-
-def _taken(stretch: Stretch) -> tuple[int, int, int]:
-    """Its answers, and the tokens that they took."""
-    return stretch.answered, stretch.input_tokens, stretch.output_tokens
 
 
 def recent_rate(targets: Iterable[Sequence[Stretch]], now: float) -> float | None:

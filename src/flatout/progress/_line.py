@@ -85,7 +85,9 @@ def _allowed(progress: Progress, rate: float) -> float | None:
     if any(each.shared for each in progress.targets.values()):
         return None
     taken = progress.answered, progress.input_tokens, progress.output_tokens
-    known = [allowed(each.limits, *taken) for each in progress.targets.values()]
+    done = progress.answered + progress.failed
+    ends = done / (done + progress.retries) if done else 1.0
+    known = [allowed(each.limits, *taken, ends) for each in progress.targets.values()]
     most = sum(each for each in known if each is not None) if known and None not in known else None
     return None if most is None or (progress.holds == "tokens" and rate <= most) else most
 

@@ -24,7 +24,9 @@ _FEW = 2  # failures of late up to which they may be chance
 _MINUTE = 60.0  # seconds
 
 
-def allowed(limits: Mapping[str, float], calls: int, input_tokens: int, output_tokens: int) -> float | None:
+def allowed(
+    limits: Mapping[str, float], calls: int, input_tokens: int, output_tokens: int, ends: float = 1.0
+) -> float | None:
     """Calls per second that limits per minute allow; None if none of them is known, or nothing of the calls' tokens.
 
     Args:
@@ -32,9 +34,10 @@ def allowed(limits: Mapping[str, float], calls: int, input_tokens: int, output_t
         calls: how many took the tokens.
         input_tokens: of their prompts.
         output_tokens: of their answers.
+        ends: the share of the attempts that end a call: the others are tried again, and count against ``rpm``, too.
     """
     takes = {"tpm": input_tokens + output_tokens, "itpm": input_tokens, "otpm": output_tokens}
-    found = [limits["rpm"] / _MINUTE] if "rpm" in limits else []
+    found = [limits["rpm"] / _MINUTE * ends] if "rpm" in limits else []
     found += [limits[name] / _MINUTE * calls / tokens for name, tokens in takes.items() if name in limits and tokens]
     return min(found, default=None)
 

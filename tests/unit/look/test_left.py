@@ -33,6 +33,13 @@ def test_a_burst_promises_nothing() -> None:
     assert left([stretch(0.0, answered=600, **tokens)], now=1.0) == pytest.approx(38.0)
 
 
+def test_retries_use_the_limit_too() -> None:
+    """A run of which every fifth attempt fails would promise an end that comes a fifth later, until it is there."""
+    held = {"allows": {"rpm": 600.0}, "held": {"requests": 1.0}}
+    run = [stretch(float(at), answered=8, failed=2, **held) for at in range(60)]
+    assert left(run, now=60.0) == pytest.approx(380 / 8)
+
+
 def test_of_a_limit_that_others_use_too_the_run_has_its_own_pace() -> None:
     """A run that gets a quarter of its team's limit would promise to end in a quarter of its time."""
     held = {"allows": {"rpm": 1_200.0, SHARED: 1.0}, "held": {"requests": 1.0}}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from flatout.look.course import Course
+from flatout.look.course import Course, at_work
 from flatout.look.facts import Facts, FailedClass
 from flatout.look.report.clock import Clock
 from flatout.look.report.compare import _between, _cell, _change, _laid
@@ -99,6 +99,17 @@ def test_the_plots_are_the_course(run: Run) -> None:
     shown = next(each for each in run.plots if each.name == "requests")
     assert [(band.begin, band.end) for band in shown.bands] == [(50.0, 75.0)]
     assert [(mark.at, mark.label) for mark in shown.marks] == [(25.0, "changed by ada: rpm 1200 → 1500")]
+
+
+def test_limits_of_several_targets_are_one_beside_what_was_sent_to_all() -> None:
+    """A run of two models within their limits would seem to have sent twice what it may."""
+    one = list(course(3))
+    other = [replace(each, target="b/m", began_at=each.began_at + 1) for each in one]
+    both = Course.of([*one, *other])
+    [requests, *_] = timeline(both, Clock.of(both.whole(), 0.0, 9.0))
+    limits = {each.label: each.values for each in requests.series if each.look == "limit"}
+    each = one[0].allows["rpm"] / 60
+    assert limits == {"limit on requests": (2 * each,) * 4}
 
 
 def test_the_plots_are_the_rows(run: Run) -> None:
@@ -245,10 +256,12 @@ def test_hours_between_two_processes_are_left_out() -> None:
 
 def test_the_pause_between_two_commands_is_no_time_of_the_run() -> None:
     """A run of 23 s would be told to have taken as long as its user needed to give the command again."""
-    clock = Clock([(100.0, 120.0), (150.0, 153.0), (90_000.0, 90_010.0)])
     kinds: dict[float, Kind] = {100.0: "begin", 120.0: "end", 150.0: "begin", 153.0: "end", 90_000.0: "begin"}
     happenings = [Happening(at=at, kind=kind) for at, kind in kinds.items()]
-    assert (clock.length, clock.at_work(happenings)) == (63.0, 33.0)
+    stretches = [replace(next(course(1)), began_at=at) for at in (100.0, 118.0, 151.0, 90_004.0, 90_009.0)]
+    assert at_work(happenings, stretches, None) == 33.0
+    assert at_work(happenings, stretches, 90_050.0) == 73.0
+    assert at_work([], stretches, None) is None
 
 
 def test_longer_stretches_are_spread_over_their_time(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from flatout.store.course import Happening, Stretch
+from flatout.store.course import Stretch
 
 LONGEST_GAP = 120.0
 """Seconds: a longer time without any stretch is left out of the axis."""
@@ -50,16 +50,6 @@ class Clock:
         place = max(0, bisect_right(self._begins, at) - 1)
         most = self._begins[place + 1] - self._shifts[place + 1] if place + 1 < len(self._begins) else self.length
         return min(max(0.0, at - self._shifts[place]), most)
-
-    def at_work(self, happenings: Iterable[Happening]) -> float:
-        """The seconds of the axis in which a process was at work: those between two commands are not among them."""
-        rested, ended = 0.0, None
-        for each in happenings:
-            if each.kind == "end":
-                ended = each.at
-            elif each.kind == "begin" and ended is not None:
-                rested, ended = rested + max(0.0, self(each.at) - self(ended)), None
-        return max(self.length - rested, 1e-3)
 
     def slot(self, at: float) -> int:
         """The number of the slot that a Unix time falls into."""

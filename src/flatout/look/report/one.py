@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
-from flatout.look.course import Course
+from flatout.look.course import Course, at_work
 from flatout.look.facts import Facts
 from flatout.store import Item, RunInfo, RunReader
 from flatout.store.browse import Browser
@@ -82,7 +82,8 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         now: Unix time.
     """
     clock, tally, variants = clock_of(info, facts, course), sums.tally, sums.agreement.names
-    seconds = clock.at_work(course.happenings)
+    recorded = (each for stretches in course.targets.values() for each in stretches)
+    seconds = at_work(course.happenings, recorded, now if facts.running else None) or clock.length
     course_plots = timeline(course, clock)
     needs = words.attention(facts, tally, sums.damaged)
     return Run(

@@ -188,17 +188,37 @@ _LIMITS = {
 
 
 def _limits(course: Course, clock: Clock, names: Sequence[str], per: float) -> tuple[Series, ...]:
-    """The limits in force, one curve for each that is known."""
+    """The limits in force, one curve for each that is known: that of all targets together if each has one.
+
+    What was sent is that of all targets, too.
+    """
     found = []
     targets = list(course.targets.items())[:_MOST_TARGETS]
-    for target, stretches in targets:
-        for name in names:
+    for name in names:
+        curves = {}
+        for target, stretches in targets:
             known = [each for each in stretches if name in each.allows]
             if known:
-                label = _LIMITS[name] + (f" of {target}" if len(targets) > 1 else "")
                 values = _level(known, clock, lambda each, name=name: each.allows[name] / per)  # type: ignore[misc]
-                found.append(Series(label=label, values=values, look="limit"))
+                curves[target] = values
+        if len(curves) > 1 and len(curves) == len(course.targets):
+            curves = {"": _together(list(curves.values()))}
+        for target, values in curves.items():
+            label = _LIMITS[name] + (f" of {target}" if target and len(targets) > 1 else "")
+            found.append(Series(label=label, values=values, look="limit"))
     return tuple(found)
+
+
+def _together(curves: Sequence[Numbers]) -> Numbers:
+    """The sum of curves. Where one of them says nothing, it is as it was before, or as it is later."""
+    filled = []
+    for curve in curves:
+        last = next(value for value in curve if value is not None)
+        filled.append([last := last if value is None else value for value in curve])
+    return tuple(
+        None if all(value is None for value in at) else round(sum(levels), 4)
+        for at, levels in zip(zip(*curves, strict=True), zip(*filled, strict=True), strict=True)
+    )
 
 
 def _bands(happenings: Sequence[Happening], clock: Clock) -> tuple[Band, ...]:

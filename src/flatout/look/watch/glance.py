@@ -50,7 +50,7 @@ class Glance(Struct, frozen=True, kw_only=True):
         targets: what each target did, by its name, in order of time.
         happenings: what happened, in order of time.
         why: why it is not faster, in sentences; the most important first.
-        flying: attempts in flight, the oldest first; after a crash, those whose end nobody saw.
+        flying: attempts in flight, the oldest first; after a crash, those that may be paid for nothing.
         slowest: the rows that took the provider longest.
         has_course: whether the file has a course. One of an earlier version has not.
         notice: what was noticed of the file itself.
@@ -68,9 +68,9 @@ class Glance(Struct, frozen=True, kw_only=True):
 
     @property
     def in_flight(self) -> int:
-        """How many attempts are in flight, or were when the process died: `flying` has the oldest of them only."""
+        """How many attempts are in flight: `flying` has the oldest of them only."""
         if not self.facts.running:
-            return len(self.flying)
+            return 0
         since = {name: self.at - max(LATELY, 2 * known[-1].seconds) for name, known in self.targets.items() if known}
         last = [self.targets[name][-1] for name, begin in since.items() if self.targets[name][-1].began_at >= begin]
         return max(sum(each.in_flight for each in last), len(self.flying))

@@ -10,7 +10,7 @@ from rich.text import Text
 from flatout.look import gateway
 from flatout.look.batches import standing
 from flatout.look.changes import changes
-from flatout.look.course import latency
+from flatout.look.course import at_work, latency
 from flatout.look.facts import Facts, FailedClass
 from flatout.look.left import how_to_continue, left_of_budget, rows_of_budget
 from flatout.progress._line import in_class
@@ -47,7 +47,9 @@ def headline(name: str, glance: Glance, width: int) -> Text:
     if facts.state == "broken off":
         state = "broken off: its process has gone" + (f"; last row {_ago(facts, glance.at)}" if facts.finished else "")
     elif facts.state == "finished" and facts.ended_at is not None:
-        state += f" in {figures.duration(facts.ended_at - facts.created_at)}"
+        recorded = (each for stretches in glance.targets.values() for each in stretches)
+        took = at_work(glance.happenings, recorded, None) or facts.ended_at - facts.created_at
+        state += f" in {figures.duration(took)}"
     at = time.strftime("%H:%M:%S" if facts.running else "%H:%M", time.localtime(glance.at))
     room = max(8, width - len(state) - len(at) - 4)
     shown = line(name)
@@ -137,7 +139,8 @@ def flying(glance: Glance, width: int, most: int) -> Text:
     """The attempts in flight, the oldest first."""
     running = glance.facts.running
     whole = glance.in_flight
-    title = f"In flight: {whole:,}, oldest first" if running else f"Never ended: {whole:,}, perhaps paid"
+    lost = figures.counted(glance.facts.unsettled.attempts, "attempt")
+    title = f"In flight: {whole:,}, oldest first" if running else f"Perhaps paid for nothing: {lost}"
     if not glance.flying:
         return Text("")
     lines = [Text(title, style="bold")]
