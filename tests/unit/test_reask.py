@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any, Literal
 
 import pytest
@@ -56,6 +58,19 @@ def test_the_model_hears_what_is_wrong_with_its_answer():
     assert second[: len(first)] == first
     assert second[-2] == {"role": "assistant", "content": '{"name": "Ada"}'}
     assert "age" in second[-1]["content"]
+
+
+def test_an_answer_that_does_not_fit_is_in_flight_no_more(tmp_path):
+    """A row that waits until it may be asked again would be shown as on the wire, for minutes."""
+    left: Iterator[Any] = iter(['{"name": "Ada"}', GOOD])
+
+    async def main() -> None:
+        async with client(Wire(lambda _: next(left))) as made:
+            await made.gather([Call("Who?", output=Person)], store=tmp_path / "a.flatout")
+
+    run_virtual(main())
+    with closing(sqlite3.connect(tmp_path / "a.flatout")) as connection:
+        assert connection.execute("SELECT attempt, failed FROM attempts").fetchall() == [(1, 1), (2, 0)]
 
 
 def test_it_is_asked_again_once_and_no_more():

@@ -61,6 +61,8 @@ class Reask:
                     # A later failure must not lose the model's answer.
                     error.reply = error.reply or journey.unfit.last
                     raise
+                if journey.notes is not None and journey.numbers is None:  # else several were in flight
+                    journey.notes.failed(journey.account.attempts, error)
                 left -= 1
                 journey.account.reasks += 1
                 asked = again

@@ -250,15 +250,15 @@ def _last(view: View, facts: Facts) -> str:
 
 
 def _retries(view: View, facts: Facts) -> list[Finding]:
-    """What attempts were taken by failures. While a limit is searched, a few refusals belong to it."""
+    """How many attempts fail. While a limit is searched, a few refusals belong to it."""
     over = view.rates
     searched = any(each.pace is not None for each in view.stretches)
     lost = over.failed + (0.0 if searched else over.refused)
     ended = over.answered + over.failed + over.refused
     if not lost or lost < MANY * ended:
         return []
-    why = f", most of them after {_quoted(facts.retried.what)}" if facts.retried is not None else ""
-    text = f"Retries {view.said('take', 'took')} {figures.percent(lost, ended)} of the attempts{why}."
+    why = f"; most retries {view.said('come', 'came')} after {_quoted(facts.retried.what)}" if facts.retried else ""
+    text = f"{figures.percent(lost, ended)} of the attempts {view.said('fail', 'failed')}{why}."
     return [Finding(cause="retries", target=view.target, text=text)]
 
 

@@ -62,7 +62,7 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
         return facts
     if (affordable := _affordable(progress)) is not None and affordable < left - progress.in_flight:
         return [*facts, f"the budget lasts for about {figures.counted(affordable, 'row')} more"]
-    time_left = speed.left(left, _allowed(progress, speed.rate))
+    time_left = speed.left(left, _allowed(progress, speed))
     return [*facts, time_left] if time_left else facts
 
 
@@ -74,7 +74,7 @@ def _affordable(progress: Progress) -> int | None:
     return affordable(budget.left, progress.cost, rows)
 
 
-def _allowed(progress: Progress, rate: float) -> float | None:
+def _allowed(progress: Progress, speed: Speed) -> float | None:
     """Calls per second that the limits in force allow, if they are what holds calls back.
 
     Where tokens do, fewer may go than the limit allows: as many are kept free as answers may be long. Then the rate
@@ -85,11 +85,9 @@ def _allowed(progress: Progress, rate: float) -> float | None:
     if any(each.shared for each in progress.targets.values()):
         return None
     taken = progress.answered, progress.input_tokens, progress.output_tokens
-    done = progress.answered + progress.failed
-    ends = done / (done + progress.retries) if done else 1.0
-    known = [allowed(each.limits, *taken, ends) for each in progress.targets.values()]
+    known = [allowed(each.limits, *taken, speed.ends) for each in progress.targets.values()]
     most = sum(each for each in known if each is not None) if known and None not in known else None
-    return None if most is None or (progress.holds == "tokens" and rate <= most) else most
+    return None if most is None or (progress.holds == "tokens" and (speed.rate or 0.0) <= most) else most
 
 
 def last_facts(progress: Progress) -> list[str]:

@@ -58,7 +58,8 @@ class Speed(NamedTuple):
 
     ``quiet`` is the time without any finished call, if it is so long that the rate tells nothing; otherwise 0.
     ``failing`` is the share of the late attempts that failed, if most did; otherwise 0. ``settled`` is whether a
-    stretch has passed since the last outage: the calls that come first after it tell nothing.
+    stretch has passed since the last outage: the calls that come first after it tell nothing. ``ends`` is the share of
+    the late attempts that ended a call; the others are tried again.
     """
 
     rate: float | None
@@ -68,6 +69,7 @@ class Speed(NamedTuple):
     quiet: float = 0.0
     failing: float = 0.0
     settled: bool = True
+    ends: float = 1.0
 
     def left(self, calls: int, allowed: float | None = None) -> str:
         """The time that the calls take: ``4 min 05 s left``, ``3 min to 8 min 20 s left``; "" if unknown.
@@ -132,7 +134,8 @@ class Pace:
         slowest, fastest = self._swing()
         settled = not self._marks[0].at or now.at - self._marks[0].at >= self._window
         smooth = _rate(self._marks[0], now)
-        return Speed(rate, smooth, slowest, fastest, self._quiet(now.at), failing, settled)
+        ends = _ends(self._seen[0], now)
+        return Speed(rate, smooth, slowest, fastest, self._quiet(now.at), failing, settled, ends)
 
     def _begin_anew(self, now: _Look) -> None:
         """Forget everything before."""
@@ -164,6 +167,12 @@ class Pace:
 def _rate(before: _Look, now: _Look) -> float | None:
     """Calls a second between two looks; None if none finished."""
     return (now.done - before.done) / (now.at - before.at) if now.done > before.done and now.at > before.at else None
+
+
+def _ends(before: _Look, now: _Look) -> float:
+    """The share of the attempts between two looks that ended a call; 1 if none did."""
+    done, lost = now.done - before.done, now.lost - before.lost
+    return done / (done + lost) if done > 0 else 1.0
 
 
 def _failing(before: _Look, now: _Look) -> float:

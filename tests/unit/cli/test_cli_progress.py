@@ -397,10 +397,10 @@ def test_watching_refreshes_before_it_shows() -> None:
 def test_the_time_left_is_that_of_the_limit_that_binds() -> None:
     """After the burst that a bucket allows, the line would promise the end in seconds; while paused, any end at all."""
     now = TargetNow(in_flight=0, waiting=9, holds="requests", pace=None, limits={"rpm": 600.0})
-    line = compose(busy(in_flight=0, targets={"m": now}, retries=0), Speed(100.0), "", 200, WAYS)[0]
-    assert "14 min 37 s left" in line
     line = compose(busy(in_flight=0, targets={"m": now}), Speed(100.0), "", 200, WAYS)[0]
-    assert "15 min 28 s left" in line  # retries count against the limit, too
+    assert "14 min 37 s left" in line
+    line = compose(busy(in_flight=0, targets={"m": now}), Speed(100.0, ends=0.8), "", 200, WAYS)[0]
+    assert "18 min 16 s left" in line  # retries count against the limit, too
     assert "left" not in compose(busy(in_flight=0, holds="paused"), Speed(100.0), "", 200, WAYS)[0]
     tokens = TargetNow(in_flight=0, waiting=9, holds="tokens", pace=None, limits={"rpm": 6_000.0, "tpm": 72_000.0})
     bound = busy(in_flight=0, holds="tokens", answered=1_000, failed=0, targets={"m": tokens})

@@ -146,7 +146,7 @@ class RowsTable(ScrollView):
     def _load_soon(self) -> None:
         if not self._loading:
             self._loading = True
-            self.run_worker(self._load(), name="pages")
+            self.run_worker(self._load, name="pages")  # no coroutine yet: none is left if the view ends before
 
     async def _load(self) -> None:
         """Read the pages that are on the screen, until all are there."""
