@@ -146,7 +146,8 @@ class RowsTable(ScrollView):
     def _load_soon(self) -> None:
         if not self._loading:
             self._loading = True
-            self.run_worker(self._load, name="pages")  # no coroutine yet: none is left if the view ends before
+            # The function, and no coroutine of it: one that never began would be left if the view ends now.
+            self.run_worker(self._load, name="pages")  # type: ignore[arg-type]  # Textual's own types infer Never
 
     async def _load(self) -> None:
         """Read the pages that are on the screen, until all are there."""
