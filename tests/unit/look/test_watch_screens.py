@@ -15,6 +15,7 @@ import pytest
 from flatout.cli import main as command
 from flatout.cli.tree_text import lines
 from flatout.store import Item, RunFile
+from flatout.store.browse import Short
 from flatout.store.course import Stretch
 from flatout.store.gateway import FACT, JOB
 from flatout.testing import run_virtual
@@ -29,6 +30,7 @@ from flatout.look.watch import pages
 from flatout.look.watch.app import Watch
 from flatout.look.watch.first import FirstScreen
 from flatout.look.watch.link import ENOUGH, FIRST, LONGEST, Link
+from flatout.look.watch.table import row_text
 from flatout.look.watch.terminal import View
 
 ROWS = 300
@@ -411,3 +413,9 @@ def test_without_a_terminal_it_prints_the_state_once(tmp_path: Path, capsys: pyt
     asyncio.run(main())
     assert command(["watch", str(tmp_path / "a.flatout")]) == 0
     assert "300 of 305 (98 %) finished" in capsys.readouterr().out
+
+
+def test_the_columns_of_a_row_do_not_run_together() -> None:
+    """A row that was slow, or cost next to nothing, would read ``held back1 min 41 s$0.0000059``."""
+    short = Short(0, None, "unsent", 1, 9.0, 101.0, 0.0000059, None, None, "", "no")
+    assert str(row_text(pages.Row(0, short), 80)).strip() == "1  held back 1 min 41 s  $0.0000059  no"

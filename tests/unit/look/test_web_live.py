@@ -336,8 +336,8 @@ def test_a_search_is_renewed_while_the_run_goes(tmp_path: Path) -> None:
         opened = listing.one(4)
         assert opened is not None
         assert [node["kind"] for node in opened["trace"]] == ["attempt"]
-        await run.finish(row(5, Random(1), **FAILED))
         run.mark("finished")  # its process is there for another moment, and has nothing more to tell
+        await run.finish(row(5, Random(1), **FAILED))  # both are written then
         assert numbers(listing, filter="failed") == [1, 3, 5]
         run.close_now()
         assert numbers(listing, filter="failed") == [1, 3, 5]

@@ -33,8 +33,9 @@ FIRST = 2.0
 LONGEST = 30.0
 """Seconds for which a terminal that has answered before is waited for."""
 
-LAST = 0.5
-"""Seconds for the last answer. If it does not come by then, what comes is thrown away, the keys with it."""
+LAST = 3.0
+"""Seconds for the last answer. What comes by then is thrown away if the answer does not; later, the shell would get it
+as if it were typed."""
 
 
 class Link:

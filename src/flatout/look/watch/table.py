@@ -28,7 +28,7 @@ STATES = {"answered": ("ok", "green"), "failed": ("failed", "red"), "unsent": ("
 _WIDE = 110
 """Columns from which on there is room for the question."""
 
-_NUMBER, _STATE, _FIGURE = 9, 9, 9
+_NUMBER, _STATE, _FIGURE, _COST = 9, 10, 10, 12
 
 
 class RowsTable(ScrollView):
@@ -179,7 +179,7 @@ class RowsTable(ScrollView):
 
 def heading(width: int) -> str:
     """The names of the columns."""
-    names = f"{'row':>{_NUMBER}}  {'':<{_STATE}}{'provider':>{_FIGURE}}{'cost':>{_FIGURE + 1}}  "
+    names = f"{'row':>{_NUMBER}}  {'':<{_STATE}}{'provider':>{_FIGURE}}{'cost':>{_COST}}  "
     if width < _WIDE:
         return f"{names}answer or error"
     room = _question_room(width)
@@ -196,7 +196,7 @@ def row_text(row: Row, width: int) -> Text:
     if short.finish_reason == "length" and short.state == "answered":
         word, colour = "cut off", "yellow"
     text.append(f"{word:<{_STATE}}", style=colour)
-    text.append(f"{_seconds(short.provider_seconds):>{_FIGURE}}{figures.cost(short.cost, 0):>{_FIGURE + 1}}")
+    text.append(f"{_seconds(short.provider_seconds):>{_FIGURE}}{figures.cost(short.cost, 0):>{_COST}}")
     words = short.words if short.error is None else f"{short.error}: {short.words}"
     name = f"{line(short.id, 20)}  " if short.id else ""
     if width < _WIDE:
@@ -209,7 +209,7 @@ def row_text(row: Row, width: int) -> Text:
 
 
 def _question_room(width: int) -> int:
-    return max(20, (width - 60) * 2 // 5)
+    return max(20, (width - 65) * 2 // 5)
 
 
 def _seconds(seconds: float | None) -> str:
