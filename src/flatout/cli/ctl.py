@@ -46,6 +46,9 @@ _UNKNOWN = ("none", "unknown")
 PATIENCE = 5.0
 """Seconds for which a run that is just starting is waited for."""
 
+MOMENT = 1.5
+"""Seconds for which a run that is not finished is waited for: a command may just be starting that continues it."""
+
 _PAUSE = 0.1
 """Seconds between two looks for it."""
 
@@ -134,16 +137,16 @@ def _answer(name: Path, request: Callable[[Path], dict[str, Any]]) -> dict[str, 
     """
     from flatout.control.asking import NotUnderWay, ask
 
-    run_file, until, told = _steered(name), time.monotonic() + PATIENCE, False
+    run_file, began, told = _steered(name), time.monotonic(), False
     while True:
         asked = request(run_file)
         try:
             return asked | ask(run_file, asked)
         except NotUnderWay:
-            why, may_come = _why_not(run_file, asked["do"])
-            if not may_come or time.monotonic() >= until:
+            why, patience = _why_not(run_file, asked["do"])
+            if time.monotonic() >= began + patience:
                 raise ConfigError(why) from None
-        if not told:
+        if not told and patience == PATIENCE:
             say(f"flatout: {why}; waiting up to {PATIENCE:g} s")
             told = True
         time.sleep(_PAUSE)
@@ -151,44 +154,45 @@ def _answer(name: Path, request: Callable[[Path], dict[str, Any]]) -> dict[str, 
             run_file = _steered(name)
 
 
-def _why_not(run_file: Path, command: str) -> tuple[str, bool]:
-    """Why a run cannot be steered now, and what to do instead; and whether it may be in a moment."""
+def _why_not(run_file: Path, command: str) -> tuple[str, float]:
+    """Why a run cannot be steered now, and what to do instead; and for how many seconds to wait until it can."""
     from flatout.runs.job import REACH
     from flatout.store import RunNotBegun, RunReader
     from flatout.store.gateway import JOB
 
     not_yet = f"there is no run of {run_file} yet"
     if not run_file.exists():
-        return not_yet, True
+        return not_yet, PATIENCE
     try:
         with RunReader.open(run_file) as reader:
-            again, holder, job = reader.info().command, reader.holder(), reader.info().job
-            if holder is None and job == JOB:
-                return f"the gateway of {run_file} does not serve: flatout serve starts it", False
+            info, holder = reader.info(), reader.holder()
+            again = info.command
+            if holder is None and info.job == JOB:
+                return f"the gateway of {run_file} does not serve: flatout serve starts it", 0.0
             if holder is None:
-                return _is_over(run_file, command, again), False
+                return _is_over(run_file, command, again), 0.0 if info.state == "finished" or not again else MOMENT
             if again is None:
-                return _of_program(run_file, holder, command), False
+                return _of_program(run_file, holder, command), 0.0
             return _of_run(run_file, holder, reader.fact(REACH))
     except RunNotBegun:
-        return not_yet, True
+        return not_yet, PATIENCE
     except StoreError:
-        return _is_over(run_file, command, None), False
+        return _is_over(run_file, command, None), 0.0
 
 
-def _of_run(run_file: Path, holder: Holder, fact: Any) -> tuple[str, bool]:
-    """What the process does that writes a run file, and whether it can be steered in a moment."""
+def _of_run(run_file: Path, holder: Holder, fact: Any) -> tuple[str, float]:
+    """What the process does that writes a run file, and for how many seconds to wait until it can be steered."""
     from msgspec import ValidationError, convert
 
     from flatout.runs.job import Reach
 
     run = f"the run of {run_file} ({holder})"
     if holder.is_elsewhere:
-        return f"{run} is under way on another machine: steer it there", False
+        return f"{run} is under way on another machine: steer it there", 0.0
     with suppress(ValidationError):
         if (reach := convert(fact, Reach)).process == holder.pid:
-            return f"{run} {_REACHED[reach.how]}", reach.how == "steered"
-    return f"{run} is starting: it reads its input", True
+            return f"{run} {_REACHED[reach.how]}", PATIENCE if reach.how == "steered" else 0.0
+    return f"{run} is starting: it reads its input", PATIENCE
 
 
 def _of_program(run_file: Path, holder: Holder, command: str) -> str:

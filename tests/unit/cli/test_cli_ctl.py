@@ -10,6 +10,7 @@ import pytest
 
 from flatout import ConfigError
 from flatout.cli.ctl import _said, _wanted, ctl
+from flatout.control.asking import NotUnderWay
 from flatout.runs.job import REACH, Reach
 from flatout.store import Item, RunFile
 
@@ -88,7 +89,8 @@ def test_each_command_says_what_was_done_and_what_comes() -> None:
 
 def test_who_is_not_reached_reads_one_true_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever wants to slow a run down would have to guess whether it begins, ends, or cannot be steered at all."""
-    monkeypatch.setattr("flatout.cli.ctl.PATIENCE", 0.0)
+    for name in ("PATIENCE", "MOMENT"):
+        monkeypatch.setattr(f"flatout.cli.ctl.{name}", 0.0)
     run_file = tmp_path / "a.jsonl.flatout"
     with pytest.raises(ConfigError, match=r"there is no run of .*flatout yet"):
         ctl(str(run_file), "pause")
@@ -111,8 +113,30 @@ def test_who_is_not_reached_reads_one_true_reason(tmp_path: Path, monkeypatch: p
     assert "no run of" in refused()
 
 
-def test_a_run_that_is_over_says_what_to_do_instead(tmp_path: Path) -> None:
+def test_a_run_that_is_about_to_go_on_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever continues a run and lowers its limit at once would read that there is nothing to steer."""
+    run_file = tmp_path / "a.jsonl.flatout"
+
+    async def write() -> None:
+        async with RunFile.open(run_file, job={"model": "m"}, command="flatout run a.jsonl -o b.jsonl"):
+            pass
+
+    asyncio.run(write())
+    tries = iter([NotUnderWay("not yet"), {"state": "running"}])
+
+    def asked(*_: object) -> dict[str, str]:
+        if isinstance(answer := next(tries), NotUnderWay):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("flatout.control.asking.ask", asked)
+    monkeypatch.setattr("flatout.cli.ctl._PAUSE", 0.0)
+    assert ctl(str(run_file), "status") == 0
+
+
+def test_a_run_that_is_over_says_what_to_do_instead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever comes too late would not know how to ask the failed rows again, or which row has its answer."""
+    monkeypatch.setattr("flatout.cli.ctl.MOMENT", 0.0)
     run_file = tmp_path / "a.jsonl.flatout"
 
     async def write() -> None:
