@@ -34,7 +34,7 @@ def redis(tmp_path):
 def test_four_workers_share_one_limit_though_one_is_killed_and_redis_restarts(tmp_path, redis):
     """A fleet would be refused, leave a part of the limit unused, or stop when Redis does."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
-        four.start(WORKERS, 22.0, shared=redis.address("team"), rpm=RPM)
+        four.start(WORKERS, shared=redis.address("team"), rpm=RPM)
         four.wait_until_busy()
         time.sleep(1.0)
         together = four.watch(4.0)
@@ -105,7 +105,7 @@ def test_what_another_program_keeps_there_is_told_in_a_sentence(redis, capsys, f
 def test_workers_go_on_through_many_restarts_of_redis(tmp_path, redis):
     """What is sent too much after each restart would add up to a refusal."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
-        four.start(WORKERS, 75.0, shared=redis.address("team"), rpm=RPM)
+        four.start(WORKERS, shared=redis.address("team"), rpm=RPM)
         four.wait_until_busy()
         for seconds in (5.0, 1.0, 0.1, 3.0, 0.5):
             time.sleep(5.0)
@@ -124,7 +124,7 @@ def test_workers_go_on_through_many_restarts_of_redis(tmp_path, redis):
 def test_nothing_is_refused_or_lost_after_a_sleep(tmp_path, redis, sleeper):
     """A laptop that is opened again, or a server that was suspended, would make the provider refuse the whole fleet."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as three:
-        three.start(3, 60.0, shared=redis.address("team"), rpm=RPM)
+        three.start(3, shared=redis.address("team"), rpm=RPM)
         three.wait_until_busy()
         process = three.asking[0].pid if sleeper == "a worker" else redis.pid
         for seconds in (1.0, 31.0):

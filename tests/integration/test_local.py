@@ -8,9 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 
 from flatout.errors import ConfigError
 from flatout.local import SYSTEM, LocalServer, model_path, pull
+from tests.support.command_samples import PATIENCE, eventually
 
 pytest.importorskip("xllamacpp", reason="needs the extra 'local'")
 
@@ -44,16 +43,9 @@ def ask(base_url: str, prompt: str) -> dict[str, Any]:
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": prompt}]
     body = json.dumps({"model": "any", "messages": messages, "max_tokens": 24, "temperature": 0}).encode()
     request = urllib.request.Request(f"{base_url}/chat/completions", body, {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         decoded: dict[str, Any] = json.load(answer)
         return decoded
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not holds() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return holds()
 
 
 def is_running(pid: int) -> bool:
@@ -125,7 +117,7 @@ def test_the_server_dies_with_its_parent(heir: str) -> None:
             assert all(is_running(pid) for pid in pids)
             parent.send_signal(signal.SIGKILL)
             parent.wait(10)
-            assert eventually(lambda: not any(is_running(pid) for pid in pids))
+            eventually(lambda: not any(is_running(pid) for pid in pids))
         finally:
             parent.kill()
             if heir_pid > 0:

@@ -9,16 +9,20 @@ import re
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flatout import Client, ConfigError, ConnectError
-from flatout.agents import Agent, Outcome, Tool, mcp_tools
+from flatout import Client, ConfigError, ConnectError, agents
+from flatout.agents import Agent, Outcome, Tool
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from tests.support.command_samples import PATIENCE
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed")
+
+mcp_tools = partial(agents.mcp_tools, connect=PATIENCE)  # a busy machine takes long to start a server
 
 SERVER = """
 import asyncio, os, sys
@@ -204,7 +208,7 @@ def test_a_server_over_http(command, unused_port):
         process = subprocess.Popen([*command, str(unused_port)], stdout=nowhere, stderr=nowhere)
 
     async def main() -> list[str]:
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while True:
             try:
                 async with mcp_tools(url=f"http://127.0.0.1:{unused_port}/mcp", only=["add"]) as tools:

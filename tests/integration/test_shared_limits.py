@@ -6,15 +6,16 @@ import time
 
 from tests.support.limited_programs import RPM, programs, stats, use
 
-SECONDS, PROCESSES = 15.0, 4
+PROCESSES = 4
 
 
 def test_four_processes_share_one_limit_use_it_and_never_hit_it(tmp_path):
     """Four runs side by side would be refused three times in four, or leave each other's share unused."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
-        four.start(PROCESSES, SECONDS, rpm=RPM)
-        time.sleep(4.0)
-        admitted = four.watch(SECONDS - 6)
+        four.start(PROCESSES, rpm=RPM)
+        four.wait_until_busy()
+        time.sleep(2.0)
+        admitted = four.watch(8.0)
         four.wait(range(PROCESSES))
         assert stats(four.url)["refused"] == 0
         assert use(admitted, four.still(), PROCESSES) >= 0.96
@@ -23,8 +24,8 @@ def test_four_processes_share_one_limit_use_it_and_never_hit_it(tmp_path):
 def test_processes_find_an_unknown_limit_together_though_one_is_killed(tmp_path):
     """Each would climb into it by itself, and the one that was killed take what they know with it."""
     with programs(tmp_path, "--rpm", str(RPM), "--burst", "1", "--latency", "0.05") as four:
-        four.start(PROCESSES, 26.0)
-        time.sleep(8.0)
+        four.start(PROCESSES)
+        four.wait_until(600)  # they have found it, and used it for some seconds
         four.kill(0)
         before = stats(four.url)
         time.sleep(1.0)
@@ -40,8 +41,8 @@ def test_processes_find_an_unknown_limit_together_though_one_is_killed(tmp_path)
 def test_processes_share_slots_and_get_those_of_one_that_is_killed(tmp_path):
     """A server of eight slots would be sent eight by each, or have fewer and fewer after each kill -9."""
     with programs(tmp_path, "--latency", "0.5") as four:
-        four.start(PROCESSES, 12.0, concurrency=8)
-        time.sleep(4.0)
+        four.start(PROCESSES, concurrency=8)
+        four.wait_until(30)
         assert stats(four.url)["most_in_flight"] <= 8
         four.kill(0)
         time.sleep(2.0)

@@ -31,23 +31,21 @@ async def watch(still):
         if time.time() - began > 0.01:
             still.append((began, time.time()))
 
-async def main(url, folder, seconds, name, limits):
-    still = []
+async def main(url, folder, name, limits):
+    still, folder = [], Path(folder)
     watching = asyncio.create_task(watch(still))
     limits = Limits(**json.loads(limits))
     async with Client("any", base_url=url, limits=limits, config={}) as client:
-        (Path(folder) / name).touch()
-        while not (Path(folder) / "go").exists():
+        (folder / name).touch()
+        while not (folder / "go").exists():
             await asyncio.sleep(0.05)
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + float(seconds)
         async with aclosing(client.as_completed(f"{name} {n}" for n in range(100_000))) as results:
             async for result in results:
                 assert result.ok, result.error
-                if loop.time() > ends:
+                if (folder / "enough").exists():
                     break
     watching.cancel()
-    (Path(folder) / f"still-{name}").write_text(json.dumps(still))
+    (folder / f"still-{name}").write_text(json.dumps(still))
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -72,18 +70,22 @@ class Programs:
         self.asking: list[subprocess.Popen[bytes]] = []
         self._folder, self._environment = folder, environment
 
-    def start(self, count: int, seconds: float, *, shared: str = "integration", **limits: object) -> None:
-        """Start so many, and let them ask once all are ready."""
+    def start(self, count: int, *, shared: str = "integration", **limits: object) -> None:
+        """Start so many, and let them ask once all are ready, until their end is waited for."""
         limits["shared"] = shared
         for number in range(count):
-            command = [ASK, self.url, str(self._folder), str(seconds), f"ready{number}", json.dumps(limits)]
+            command = [ASK, self.url, str(self._folder), f"ready{number}", json.dumps(limits)]
             self.asking.append(subprocess.Popen([sys.executable, "-c", *command], env=self._environment))
         self._wait_for(lambda: len(list(self._folder.glob("ready*"))) == count)
         (self._folder / "go").touch()
 
     def wait_until_busy(self) -> None:
         """Wait until a second's worth of requests was admitted: on a busy computer programs begin late."""
-        self._wait_for(lambda: stats(self.url)["admitted"] >= RPM / 60)
+        self.wait_until(RPM // 60)
+
+    def wait_until(self, admitted: int) -> None:
+        """Wait until so many requests were admitted."""
+        self._wait_for(lambda: stats(self.url)["admitted"] >= admitted)
 
     def kill(self, number: int) -> None:
         """End one as nobody would wish to be ended."""
@@ -91,7 +93,8 @@ class Programs:
         self.asking[number].wait()
 
     def wait(self, numbers: range) -> None:
-        """Wait for the end of some, which is to be a good one."""
+        """Let all end, and wait for the end of some, which is to be a good one."""
+        (self._folder / "enough").touch()
         for number in numbers:
             assert self.asking[number].wait(120) == 0
 
