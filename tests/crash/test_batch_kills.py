@@ -22,7 +22,7 @@ from tests.support.batch_victim import ROWS
 from tests.support.command_samples import Provider, is_answer, provider, rows_of
 from tests.support.warm import Warm
 
-KILLS = int(os.environ.get("FLATOUT_BATCH_KILLS", "200"))
+KILLS = int(os.environ.get("FLATOUT_BATCH_KILLS", "120"))
 SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
 AT_ONCE = 2
 PER_JOB = 10
