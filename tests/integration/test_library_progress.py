@@ -8,6 +8,8 @@ import re
 import subprocess
 import sys
 
+from tests.support.command_samples import PATIENCE
+
 SCRIPT = """
 import asyncio, flatout
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
@@ -36,7 +38,7 @@ def test_a_terminal_shows_the_line_and_keeps_the_last_one() -> None:
             seen += piece
     except OSError:  # how Linux says that the other side has closed
         pass
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE)
     os.close(master)
     assert process.returncode == 0
     assert output == b"20\n"

@@ -15,7 +15,7 @@ import pytest
 from flatout import Limits
 from flatout.tables import Answers
 from flatout.testing import digest_of
-from tests.support.command_samples import provider
+from tests.support.command_samples import PATIENCE, provider
 
 pa = pytest.importorskip("pyarrow")
 
@@ -65,7 +65,7 @@ def test_a_killed_table_goes_on_and_pays_only_for_what_was_in_flight(tmp_path: P
         server.wait_for(60)
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
-        out, err = python(JOB, server.url, kind, folder=tmp_path).communicate(timeout=60)
+        out, err = python(JOB, server.url, kind, folder=tmp_path).communicate(timeout=PATIENCE)
         assert (out.decode(), err.decode()) == (f"200 0 digest:{digest_of('row 199')}\n", "")
         assert server.stats()["received"] <= 200 + WINDOW
 
@@ -77,7 +77,7 @@ def test_a_question_travels_to_another_process(tmp_path: Path) -> None:
             "{{ text }}", model="any", base_url=server.url, config={}, into="label", limits=Limits(rpm=60_000)
         )
         worker = python(WORKER, folder=tmp_path, stdin=subprocess.PIPE)
-        out, err = worker.communicate(pickle.dumps(ask), timeout=60)
+        out, err = worker.communicate(pickle.dumps(ask), timeout=PATIENCE)
         assert (out.decode(), err.decode()) == (f"digest:{digest_of('a')} digest:{digest_of('b')}\n", "")
 
 
@@ -99,7 +99,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     with provider(latency=0.0) as server:
         forked = python(code, server.url, folder=tmp_path)
-        out, _ = forked.communicate(timeout=60)
+        out, _ = forked.communicate(timeout=PATIENCE)
         assert (forked.returncode, out.decode()) == (0, f"digest:{digest_of('a')}\n")
 
 
@@ -109,9 +109,9 @@ def test_an_interrupt_ends_the_calls_and_keeps_what_is_done(tmp_path: Path) -> N
         stopped = python(JOB, server.url, folder=tmp_path)
         server.wait_for(60)
         stopped.send_signal(signal.SIGINT)
-        _, err = stopped.communicate(timeout=30)
+        _, err = stopped.communicate(timeout=PATIENCE)
         assert err.decode().rstrip().endswith("KeyboardInterrupt")
-        out, err = python(JOB, server.url, folder=tmp_path).communicate(timeout=60)
+        out, err = python(JOB, server.url, folder=tmp_path).communicate(timeout=PATIENCE)
         assert (out.decode()[:5], err.decode()) == ("200 0", "")
         assert server.stats()["received"] <= 200 + WINDOW
 

