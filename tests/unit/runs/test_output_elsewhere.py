@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from flatout.cli.run_names import find, find_later
 from flatout.errors import ConfigError, StoreError
 from flatout.runs.input import afar
+from flatout.runs.input.elsewhere import place_of
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.pending import Pending
 from flatout.runs.runner import Runner
@@ -181,3 +182,17 @@ def test_ctrl_c_while_the_output_is_written_leaves_it_for_the_same_command(
     assert not wire.requests
     data = (tmp_path / "out.jsonl").read_bytes() if afar_from == "input" else bucket.cat_file("/b/out.jsonl")
     assert len(data.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("url", "most"), [("s3://b/out.jsonl", 2), ("az://b/out.jsonl", 16), ("abfs://b/o.csv", 16)])
+def test_an_upload_has_few_blocks_in_memory(bucket: Any, monkeypatch: pytest.MonkeyPatch, url: str, most: int) -> None:
+    """A large output would be in memory, and the system would kill the run at its end."""
+    given: dict[str, Any] = {}
+
+    def made(url: str, **options: Any) -> Any:
+        given.update(options)
+        return bucket, url.partition("://")[2]
+
+    monkeypatch.setattr(fsspec, "url_to_fs", made)
+    place_of(url)
+    assert given["max_concurrency"] <= most

@@ -36,6 +36,12 @@ _NEEDS = {
 WRITTEN = ("s3://", "gs://", "az://", "hf://")
 """Where files can be written, for messages."""
 
+_AT_ONCE = {"s3": 2, "az": 8, "abfs": 8}
+"""Blocks of an upload that are sent at once: of 50 MB to S3, of 4 MB to Azure's store.
+
+All of them are in memory. By their packages' own choice, that is a gigabyte, and most of the file.
+"""
+
 _MARKED = re.compile(r"[*?\[]")
 
 
@@ -96,6 +102,8 @@ def _file_system(url: str, scheme: str, name: str) -> tuple[Any, str]:
     try:
         if scheme in _WEB:
             options |= _web_options(fsspec, url)
+        if scheme in _AT_ONCE:
+            options["max_concurrency"] = _AT_ONCE[scheme]
         found, file = fsspec.url_to_fs(url, **options)
     except ImportError:
         raise ConfigError(f"{name}: {scheme}:// needs {needed}, which is not installed: pip install {needed}") from None
