@@ -236,7 +236,7 @@ def completions(ai: Any) -> Ask:
 def groq(client: Client | None, url: str) -> Ask:
     from groq import AsyncGroq
 
-    base = url.removesuffix("/openai/v1")
+    base = url.removesuffix("/v1")
     return completions(AsyncGroq(api_key=KEY, base_url=base, **legacy(client, "http_client", max_retries=0)))
 
 
@@ -386,13 +386,8 @@ def agents(client: Client | None, url: str) -> Ask:
     return ask
 
 
-BENEATH = {"groq": "/openai"}
-"""What an SDK puts before ``/v1`` in its addresses."""
-
-
 async def run(made: Callable[[Client | None, str], Ask], url: str, count: int, rpm: float, *, alone: bool) -> Any:
     """What became of the calls: their answers' types, their errors, and what they took."""
-    url = f"{url.removesuffix('/v1')}{BENEATH.get(made.__name__, '')}/v1"
     options: Any = {"base_url": url, "api_key": KEY}
     async with Client(f"{MODEL}", **options, limits=Limits(rpm=rpm, burst=2), config={}) as client:
         ask = made(None if alone else client, url)

@@ -42,6 +42,7 @@ OWN = Endpoint(name="mine", base_url="http://127.0.0.1:9000/v1")
         ("https://me.services.ai.azure.com/anthropic/v1/messages", "azure", "anthropic", "", False),
         ("http://127.0.0.1:9000/v1/chat/completions", "mine", "openai", "", False),
         ("http://127.0.0.1:9000/v1/messages", "mine", "anthropic", "", False),
+        ("http://127.0.0.1:9000/openai/v1/chat/completions", "mine", "openai", "", False),
     ],
 )
 def test_calls_are_recognised(url: str, name: str, dialect: str, model: str, streams: bool):

@@ -23,7 +23,10 @@ _ENDS = {
 """The formats by the ends of their addresses."""
 
 _OPENAI_TOO = "/openai"
-"""What follows the address of a provider that has another format, and takes OpenAI's as well: Gemini does."""
+"""What follows the address of a provider that has another format, and takes OpenAI's as well: Gemini does.
+
+Groq's own package adds it to any address, so also to that of a user's own server.
+"""
 
 _GEMINI = re.compile(r"(?P<base>.*)/models/(?P<model>[^/:]+):(?P<does>generateContent|streamGenerateContent)$")
 
@@ -106,12 +109,12 @@ def _find(base: str, endpoints: Iterable[Endpoint]) -> Endpoint | None:
             return endpoint
     if (built_in := _BUILT_IN.get(place)) is not None:
         return built_in
-    if base.endswith(_OPENAI_TOO):
-        return _find(base.removesuffix(_OPENAI_TOO), endpoints)
     host = urlsplit(base).hostname or ""
     azure = registry.BUILT_IN["azure"]
     if _AZURE_BASE.match(base) and host not in registry.LOOPBACK and registry.at_home(azure.key_env, base):
         return replace(azure, base_url=base)
+    if place.endswith(_OPENAI_TOO):
+        return _find(place.removesuffix(_OPENAI_TOO), endpoints)
     return None
 
 
