@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flatout import InvalidRequest, Limits
@@ -53,6 +53,7 @@ def test_a_small_call_passes_a_large_one_that_waits_for_tokens_but_not_for_ever(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.booleans(), min_size=2, max_size=60), st.integers(10_000, 5_000_000))
+@example([False, True, True, *[False] * 17], 285_463)  # the second large one is passed with the first
 def test_nothing_is_passed_more_than_so_often(sizes, tpm):
     """A long document would wait until the last short question is answered."""
     prompts = [f"{place} {LARGE if large else SMALL}" for place, large in enumerate(sizes)]

@@ -367,25 +367,25 @@ class Admission:
         return refusal is not None
 
     def _bypass(self, queue: deque[Waiter], pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> float:
-        """Admit the first small call behind a head that waits for tokens, unless too many have passed the head.
+        """Admit the first small call behind a head that waits for tokens, unless it would pass one that others passed.
 
         Returns when one may go: a time up to now means that one went, infinity that none may.
         """
         head, soonest = queue[0], math.inf
-        if head.passed >= BYPASS or now - head.since > BYPASS_AGE:
-            return soonest
-        for place, waiter in enumerate(islice(queue, 1, BYPASS), 1):
+        for place, waiter in enumerate(islice(queue, BYPASS)):
             if not waiter.need.features:
                 self._estimator.guess(waiter.need, waiter.call)
-            if waiter.need.tokens >= head.need.tokens / 4:
-                continue
-            ready = self._ready_at(pacer, waiter.need, now)[0]
-            if ready <= now and self._till.pays(waiter.money):
-                head.passed += 1
-                self.waiting.drop(queue, place)
-                self._release(waiter, pacer, now, loop)
-                return now
-            soonest = min(soonest, ready)
+            if waiter.need.tokens < head.need.tokens / 4:
+                ready = self._ready_at(pacer, waiter.need, now)[0]
+                if ready <= now and self._till.pays(waiter.money):
+                    for each in islice(queue, place):
+                        each.passed += 1
+                    self.waiting.drop(queue, place)
+                    self._release(waiter, pacer, now, loop)
+                    return now
+                soonest = min(soonest, ready)
+            if waiter.passed >= BYPASS or now - waiter.since > BYPASS_AGE:
+                break
         return soonest
 
     def _release(self, waiter: Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
