@@ -9,11 +9,28 @@ from __future__ import annotations
 import math
 
 from .aimd import Aimd
+from .pause import Wait
 from .sharing import Searches
+from .strays import own_wait
+from .tokens import Need
 from .unknown import RateSearch
 
 IN_FLIGHT = 1_000
 """Most requests in flight where nothing else bounds them."""
+
+TRUST = 0.9
+"""The search begins at this share of a rate that was found before."""
+
+LEAST_WAIT = 0.1
+"""Fewest seconds that a refused call waits by itself, whatever the provider names."""
+
+
+def refused_unknown(search: RateSearch, need: Need, retry_after: float | None, sent: float, now: float) -> Wait:
+    """A call was refused while the rate is searched for. It waits alone, unless others are refused too."""
+    was = search.shut
+    if not search.refused(need.mark, need.ended, sent, retry_after, now):
+        return Wait(max(LEAST_WAIT, own_wait(retry_after)))
+    return Wait() if was else Wait(until=search.ready_at(now))
 
 
 class Discovery:
@@ -44,8 +61,9 @@ class Discovery:
         return self.aimd is not None and self._together is not None and self._together.adapts_together
 
     def begin(self, now: float, rate: float | None) -> None:
-        """Nothing is known: begin a search, at the rate that an earlier run found, or join that of other programs."""
+        """Nothing is known: begin a search, near the rate that was found before, or join that of other programs."""
         self._alone = True
+        rate = None if rate is None else rate * TRUST
         if self._together is None:
             self._begin_alone(now, rate, math.inf)
         elif self.by_rate:

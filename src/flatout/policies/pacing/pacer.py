@@ -30,7 +30,7 @@ from .axes import Axes
 from .axis import per_window
 from .backlog import START, Backlog
 from .charge import Charge, Reserve
-from .discovery import IN_FLIGHT, Discovery
+from .discovery import IN_FLIGHT, Discovery, refused_unknown
 from .in_flight import InFlight
 from .pause import FIRST_DOUBT, Pause, Wait
 from .probe import Probe
@@ -43,12 +43,6 @@ from .unknown import RateSearch
 
 STRAY = 2.0
 """A refusal of what was tried ahead concerns its call alone if it names at most this many seconds."""
-
-LEAST_WAIT = 0.1
-"""Fewest seconds that a refused call waits by itself, whatever the provider names."""
-
-TRUST = 0.9
-"""The search begins at this share of a rate that an earlier run found."""
 
 TIMID = 1.0 / 8.0
 """If no limit per time is known and the rate is refused, the search begins at this share of the present rate."""
@@ -113,7 +107,7 @@ class Pacer:
             members=shared.members if shared is not None else None,
         )
         if bare:
-            self._discovery.begin(now, None if learnt is None else learnt * TRUST)
+            self._discovery.begin(now, learnt)
             self._catch_up(now)
         self._reliance = Reliance(tolerance(limits, paced=paced), self._axes.by_name, now)
         self._probe = Probe(on=probe and self.search is None)
@@ -226,7 +220,7 @@ class Pacer:
             self._know_more()
         elif self.search is None and self.aimd is None:
             rate = before.get("rpm")
-            self._discovery.begin(now, None if rate is None else rate / MINUTE * TRUST)
+            self._discovery.begin(now, None if rate is None else rate / MINUTE)
             self._catch_up(now)
         self._reliance = Reliance(tolerance(limits, paced=paced), self._axes.by_name, now)
 
@@ -376,7 +370,7 @@ class Pacer:
         self._slow_down(need, sent, now)
         search = self.search
         if search is not None and need.search is search:  # else the call was sent before this search began
-            return _refused_unknown(search, need, retry_after, sent, now)
+            return refused_unknown(search, need, retry_after, sent, now)
         return Wait(until=self._refused_known(retry_after, sent, now, exaggerated=exaggerated))
 
     def _slow_down(self, need: Need, sent: float, now: float) -> None:
@@ -431,11 +425,3 @@ class Pacer:
         """A new limit became known: end the search for it."""
         self._discovery.end()
         self._in_flight.unbind()
-
-
-def _refused_unknown(search: RateSearch, need: Need, retry_after: float | None, sent: float, now: float) -> Wait:
-    """A call was refused while the rate is searched for. It waits alone, unless others are refused too."""
-    was = search.shut
-    if not search.refused(need.mark, need.ended, sent, retry_after, now):
-        return Wait(max(LEAST_WAIT, own_wait(retry_after)))
-    return Wait() if was else Wait(until=search.ready_at(now))
