@@ -87,6 +87,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The virtual world's wall clock: Unix seconds, `EPOCH` when the loop's clock reads 0."""
         return EPOCH + self._virtual_now
 
+    def block(self, seconds: float) -> None:
+        """Let time pass while nothing else runs, as work in the loop does. ``time.sleep`` takes no virtual time."""
+        self._move(seconds)
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*ArgumentsT], T], *args: *ArgumentsT
     ) -> asyncio.Future[T]:
