@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.gcra import BURST, FASTER, MISSED, Gcra, Steady
+from flatout.policies.pacing.axis import USE
+from flatout.policies.pacing.gcra import BURST, MISSED, REST, Gcra, Steady
 
 rates = st.floats(0.01, 10_000)
 bursts = st.floats(0.001, 60)
@@ -53,7 +54,47 @@ def test_what_is_made_up_for_is_bounded(rate, delays):
         for number, (at, _) in enumerate(got[first:], 1):
             seconds = at - got[first][0]
             assert number - 1 <= rate * (seconds + BURST + MISSED) + 1e-6
-            assert number - 1 <= rate * (seconds * (1 + FASTER) + BURST) + 1e-6
+
+
+@given(st.integers(4, 1_000), st.lists(st.floats(0, 2), min_size=1, max_size=200))
+def test_no_second_gets_more_than_its_share_once_it_has_to(limit, delays):
+    """A provider that counts by the second would refuse what goes when a program wakes up."""
+    gcra = Steady(limit * USE, BURST, 0.0)
+    gcra.keep_seconds()
+    times = [at for at, _ in late(gcra, 1.0, delays)]
+    for first, begin in enumerate(times):
+        assert sum(at < begin + 1.0 for at in times[first:]) <= limit
+
+
+@pytest.mark.parametrize(("block", "least"), [(0.3, 0.74), (0.45, 0.65), (0.7, 0.57), (1.0, 0.4)])
+def test_a_program_that_blocks_its_loop_again_and_again_uses_what_a_second_allows(block, least):
+    """It would use a fifth to a half of a limit that a simple script uses to the full."""
+    gcra, now, times = Steady(10.0 * USE, BURST, 0.0), 0.0, []
+    while now < 60.0:
+        now += block
+        while gcra.ready_at(1.0) <= now:
+            gcra.take(1.0, now)
+            times.append(now)
+    assert len(times) >= least * 600
+    for first, begin in enumerate(times):
+        assert sum(at < begin + 1.0 for at in times[first:]) <= 10
+
+
+def test_what_was_missed_once_goes_little_by_little():
+    """A single stall of a busy computer would have a provider that counts by the second refuse calls."""
+    gcra = Steady(50.0 * USE, BURST, 0.0)
+    times = [at for at, _ in late(gcra, 1.0, [0.4 if number == 50 else 0.0 for number in range(100)])]
+    assert sum(times[50] <= at < times[50] + 0.01 for at in times) <= BURST * 50.0 + 1
+
+
+def test_a_burst_that_is_known_still_goes_at_once_after_a_refusal():
+    """One stray refusal would have a job wait that its provider takes at once."""
+    gcra = Steady(10.0, 60.0, 0.0)
+    gcra.keep_seconds()
+    gcra.tat = 0.0
+    for _ in range(500):
+        assert gcra.ready_at(1.0) <= 0.0
+        gcra.take(1.0, 0.0)
 
 
 def test_what_was_missed_before_a_pause_is_forgotten():
@@ -64,12 +105,14 @@ def test_what_was_missed_before_a_pause_is_forgotten():
     assert gcra.missed == 0.0
 
 
-def test_what_had_to_rest_makes_up_for_nothing():
-    """Programs that use one limit without knowing of each other would press upon it."""
+def test_what_had_to_rest_makes_up_for_nothing_for_a_while():
+    """Programs that use one limit without knowing of each other would press upon it, or one refusal slow a run."""
     gcra = Steady(10.0, BURST, 0.0)
     gcra.rest(1.0)
     late(gcra, 1.0, [1.0] * 5)
     assert gcra.missed == 0.0
+    late(gcra, 1.0, [REST + 2.0, 1.0])
+    assert gcra.missed > 0.0
 
 
 @given(rates, bursts, st.lists(st.tuples(gaps, costs), min_size=1, max_size=40))

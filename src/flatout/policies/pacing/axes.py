@@ -145,6 +145,11 @@ class Axes:
         for axis in self.by_name.values():
             axis.refused(now)
 
+    def keep_seconds(self) -> None:
+        """A call was refused within the limits: from now on no second gets more than its share of them."""
+        for axis in self.by_name.values():
+            axis.keep_seconds()
+
     def resume(self, at: float) -> None:
         """Admit nothing before an instant; then begin with nothing saved up."""
         for axis in self.by_name.values():

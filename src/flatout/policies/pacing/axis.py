@@ -212,6 +212,11 @@ class Axis:
         self.gcra.begin(max(now + owed, self._guessed_until))
         self._guessed_until = -math.inf
 
+    def keep_seconds(self) -> None:
+        """A call was refused within the limit: from now on no second gets more than its share."""
+        if isinstance(self.gcra, Steady):
+            self.gcra.keep_seconds()
+
     def resume(self, at: float) -> None:
         """Admit nothing before an instant; then begin with nothing saved up."""
         if not self._counted:

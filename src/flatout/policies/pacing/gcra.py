@@ -7,6 +7,10 @@ correct it later.
 
 from __future__ import annotations
 
+import math
+
+from .recent import SECOND, Recent
+
 BURST = 0.2
 """Seconds of a rate that may go at once when the rate is spent evenly."""
 
@@ -15,6 +19,13 @@ MISSED = 0.3
 
 FASTER = 0.015
 """The share by which the rate is exceeded to make up for that. It fits in the part of the limit that is never used."""
+
+LITTLE = 0.01
+"""The share of a cost that must fit in a second for a call whose turn it is; for one that is made up for, all but this.
+So a second of 6.6 calls gets seven in turn, but only six in advance."""
+
+REST = 60.0
+"""Seconds for which nothing is made up for after a refusal that made all calls wait."""
 
 
 class Gcra:
@@ -77,18 +88,25 @@ class Gcra:
 
 
 class Steady(Gcra):
-    """A GCRA that makes up for calls that could not go in time: timers wake up late, and a busy computer stands still.
+    """A GCRA that makes up for calls that could not go in time: a timer was late, or the program blocked its loop.
 
-    In T seconds it admits at most ``rate × (T + burst + MISSED)``, and at most ``rate × (T × (1 + FASTER) + burst)``.
-    It makes up for nothing if the burst holds only one cost: the provider may have room for one, and refuse a call that
-    comes a moment too early. Nor does it after `rest`: others may use the limit, too.
+    In T seconds it admits at most ``rate × (T + burst + MISSED)``. What was missed goes at `FASTER` above the rate.
+    Once more than `MISSED` was lost, that is too slow, and what was missed goes at once. A provider may count by the
+    second, so each `SECOND` with such a call gets at most what the limit allows in one second.
+
+    It makes up for nothing if ``BURST + MISSED`` holds only one cost: the provider may have room for one, and refuse a
+    call that comes a moment too early. Nor does it for a while after `rest`: others may use the limit, too.
     """
 
-    __slots__ = ("_makes_up", "missed")
+    __slots__ = ("_kept_until", "_loses", "_recent", "_rests_until", "missed")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         super().__init__(rate, burst, now)
-        self.missed, self._makes_up = 0.0, MISSED
+        self.missed = 0.0
+        self._loses = False  # whether more was missed than `FASTER` makes up for
+        self._recent = Recent()
+        self._kept_until = -math.inf  # until when no second gets more than its share
+        self._rests_until = -math.inf  # until when nothing is made up for
 
     def begin(self, at: float) -> None:
         super().begin(at)
@@ -96,16 +114,45 @@ class Steady(Gcra):
 
     def rest(self, until: float) -> None:
         super().rest(until)
-        self.missed = self._makes_up = 0.0
+        self.missed = 0.0
+        self._rests_until = max(self._rests_until, until + REST)
+
+    def keep_seconds(self) -> None:
+        """A call was refused within the limit: no second gets more than its share any more, unless a burst is known."""
+        self._kept_until = math.inf
 
     def change(self, rate: float, burst: float, now: float) -> None:
         super().change(rate, burst, now)
         self.missed = 0.0
 
+    def give(self, cost: float) -> None:
+        self._recent.give(cost)
+        super().give(cost)
+
+    def ready_at(self, cost: float) -> float:
+        ready = super().ready_at(cost)
+        if self.burst > BURST or not (self._loses or self._kept_until == math.inf):
+            return ready
+        in_turn = max(ready, min(self._fits_at(LITTLE * cost), self._kept_until))
+        if not self._loses or not self.missed:
+            return in_turn
+        return min(in_turn, max(ready - self.missed, self._fits_at((1.0 - LITTLE) * cost)))
+
     def take(self, cost: float, now: float) -> None:
         seconds = cost / self.rate
-        if now > self.tat and seconds < self.burst <= BURST:
-            self.missed = min(self._makes_up, self.missed + now - self.tat)
+        if self._loses and 0.0 < (early := super().ready_at(cost) - now) <= self.missed:
+            self.missed -= early
+            self.tat -= early
+            self._kept_until = max(self._kept_until, now + SECOND)
+        if now > self.tat and 2.0 * seconds <= BURST + MISSED and self.burst <= BURST and now >= self._rests_until:
+            missed, most = self.missed + now - self.tat, BURST + MISSED - max(self.burst, seconds)
+            self._loses = self._loses or missed > most
+            self.missed = min(missed, most)
         gained = min(self.missed, FASTER * seconds)
         self.missed -= gained
         self.tat = max(self.tat, now) + seconds - gained
+        self._recent.add(cost, now)
+
+    def _fits_at(self, cost: float) -> float:
+        """When a cost fits in the last second; a time up to now means at once."""
+        return self._recent.fits_at(cost, self.rate * SECOND)

@@ -355,6 +355,8 @@ class Pacer:
         self._in_flight.ended(need)
         short = retry_after is None or retry_after <= STRAY
         tried = self._trials.refused(self._axes.by_name, need, sent, now, short=short)
+        if not tried:
+            self._axes.keep_seconds()
         exaggerated = headers is not None and exaggerates(headers)
         if headers is not None and self._axes.hear(
             headers, need, sent, now, wall, self.in_flight, fits=True, refused=True
