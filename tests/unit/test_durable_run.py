@@ -452,7 +452,7 @@ def test_an_answer_that_waits_for_its_commit_is_told_as_one_that_may_be_lost(pat
     monkeypatch.chdir(tmp_path / "killed")
     assert command(["status", "a.jsonl"]) == 0
     said = capsys.readouterr().out
-    assert "2 attempts whose process stopped or died before it kept an answer, in flight or just answered (" in said
+    assert "2 attempts whose process stopped or died before it kept an answer: in flight, just answered, or" in said
 
 
 PRICES = {"prices": {"sim/m": {"input": 1_000.0, "output": 2_000.0}}}

@@ -297,5 +297,6 @@ def _unsettled(facts: PerhapsPaid) -> list[Fact]:
     if facts.cost is not None and facts.unknown_costs:
         cost += f", {figures.count(facts.unknown_costs)} of them at unknown cost"
     attempts = figures.counted(facts.attempts, "attempt")
-    what = f"{attempts} whose process stopped or died before it kept an answer, in flight or just answered ({cost})"
+    how = "in flight, just answered, or failed, perhaps after the provider had begun"
+    what = f"{attempts} whose process stopped or died before it kept an answer: {how} ({cost})"
     return [("perhaps paid", what)]
