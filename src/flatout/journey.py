@@ -83,6 +83,7 @@ class Attempt(Struct, eq=False):
 
     Attributes:
         target: the target's name; "" before the first attempt.
+        number: among the call's attempts, from 1; 0 until it is on the wire.
         in_flight: whether it is on the wire now.
         undecided: whether an attempt of a hedged call has ended, and its answer is not chosen yet; see `Hedge`.
         sent_at: when it was admitted, on the event loop's clock; 0 before the first attempt.
@@ -95,6 +96,7 @@ class Attempt(Struct, eq=False):
     """
 
     target: str = ""
+    number: int = 0
     in_flight: bool = False
     undecided: bool = False
     sent_at: float = 0.0

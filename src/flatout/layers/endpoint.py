@@ -87,7 +87,7 @@ class Send:
             await journey.notes.begins(number, self._noted, self._estimate(call), last)
         journey.account.attempts += 1
         journey.attempt.target = self._target
-        journey.attempt.in_flight = True
+        journey.attempt.number, journey.attempt.in_flight = number, True
         return number
 
     @staticmethod

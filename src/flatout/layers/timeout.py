@@ -25,7 +25,8 @@ class Timeout:
         seconds = call.timeout or self._seconds
         journey = current_journey()
         loop, attempt = asyncio.get_running_loop(), journey.attempt
-        attempt.sent_at = now = loop.time()
+        attempt.sent_at, attempt.number = loop.time(), 0
+        now = attempt.sent_at
         until = now + seconds
         attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
         try:
@@ -38,4 +39,7 @@ class Timeout:
             attempt.seconds = loop.time() - now
         # Raised outside the block, the error does not hold the one that ended the attempt, whose frames hold the
         # request.
-        raise AttemptTimeout(f"no answer within {seconds:g} s")
+        error = AttemptTimeout(f"no answer within {seconds:g} s")
+        if journey.notes is not None and attempt.number:  # what ended it was no error of its own
+            journey.notes.failed(attempt.number, error)
+        raise error

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -16,6 +19,7 @@ from flatout.stack import compose
 from flatout.tasks.patience import FAR
 from flatout.tasks.wheel import SLOT
 from flatout.testing import run_virtual
+from tests.support.scripted_wire import Wire, client
 
 FINE = Reply(text="fine")
 
@@ -121,3 +125,16 @@ def test_the_attempts_bound_ends_the_attempt_and_the_calls_bound_the_call():
             assert asyncio.get_running_loop().time() - began == pytest.approx(when, abs=0.001)
 
     run_virtual(main())
+
+
+def test_an_attempt_that_timed_out_is_in_flight_no_more(tmp_path: Path) -> None:
+    """A row that waits for its next attempt would be shown as on the wire for longer than its timeout."""
+    left = iter([100.0, "yes"])
+
+    async def main() -> None:
+        async with client(Wire(lambda _: next(left)), timeout=5.0) as made:
+            await made.gather(["Who?"], store=tmp_path / "a.flatout")
+
+    run_virtual(main())
+    with closing(sqlite3.connect(tmp_path / "a.flatout")) as connection:
+        assert connection.execute("SELECT attempt, failed FROM attempts").fetchall() == [(1, 1), (2, 0)]
