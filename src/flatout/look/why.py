@@ -6,6 +6,7 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Any
 
 from msgspec import Struct
@@ -106,7 +107,8 @@ def findings(course: Course, facts: Facts, now: float, took: tuple[float, float]
     if paused is not None:  # the stretches tell it later
         text = by_you(When(since=f"since {clock(paused, now)}"), _name(facts) if facts.command is not None else None)
         return [Finding(cause="paused", since=paused, text=text)]
-    found = [each for view in views for each in _of_target(view, facts, course, view.target in troubles)]
+    by_target = [_of_target(view, facts, course, view.target in troubles) for view in views]
+    found = [each for rank in zip_longest(*by_target) for each in rank if each is not None]  # one of each in turn
     found = _batches(facts, now) + found
     blocked = [each for _, each in sorted(troubles.items())]
     whole = [*_unanswered(facts), *_whole(course.happenings), *_workers(course, facts)]

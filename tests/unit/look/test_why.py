@@ -426,6 +426,19 @@ def test_a_target_that_works_comes_before_one_that_is_down() -> None:
     assert found[0].text.startswith("openai/m: Requests per minute bind: 100 %")
 
 
+def test_the_first_sentences_are_about_all_targets() -> None:
+    """Of a run of two models, a small screen would tell three things of one, and nothing of the other."""
+    bound = {"sent": 10, "failed": 5, "held": {"requests": 1.0}, "allows": {"rpm": 600.0}}
+    course = Course.of(stretch(float(at), target=target, **bound) for target in ("a/m", "b/m") for at in range(30))
+    found = findings(course, Facts(writer="p"), 30.0)
+    assert [(each.target, each.cause) for each in found] == [
+        ("a/m", "requests"),
+        ("b/m", "requests"),
+        ("a/m", "retries"),
+        ("b/m", "retries"),
+    ]
+
+
 def test_an_earlier_process_troubles_do_not_count() -> None:
     """A run that was continued would be called stopped for ever."""
     happenings = [Happening(at=1.0, kind="stop", target="openai/m", what="401"), Happening(at=2.0, kind="begin")]
