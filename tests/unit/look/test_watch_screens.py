@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,7 +31,7 @@ from flatout.look.watch import pages
 from flatout.look.watch.app import Watch
 from flatout.look.watch.first import FirstScreen
 from flatout.look.watch.link import ENOUGH, FIRST, LONGEST, Link
-from flatout.look.watch.table import row_text
+from flatout.look.watch.table import RowsTable, row_text
 from flatout.look.watch.terminal import View
 
 ROWS = 300
@@ -283,6 +284,19 @@ def test_it_is_resized_and_left(tmp_path: Path) -> None:
         assert not pilot.app.is_running or pilot.app._exit
 
     played(play, tmp_path / "a.flatout")
+
+
+def test_it_is_left_before_it_has_begun_to_read(tmp_path: Path) -> None:
+    """Whoever leaves a table at once would see a warning of Python's, of a coroutine that was never awaited."""
+
+    async def play(pilot: Pilot[None], run: RunFile, place: Path) -> None:
+        await pilot.press("r")
+        await shows(pilot, "4.00 s")
+        pilot.app.screen.query_one(RowsTable)._load_soon()
+        pilot.app.workers.cancel_all()
+
+    played(play, tmp_path / "a.flatout")
+    gc.collect()
 
 
 def test_a_defect_ends_it_without_showing_anything_of_the_run(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from textual import work
+
 from flatout.errors import FlatoutError
 from flatout.runs.story.node import Node
 from flatout.store import RunNotBegun
@@ -50,9 +52,10 @@ class Watch(View):
 
     def on_mount(self) -> None:
         self.push_screen(self._first)
-        self.run_worker(self._look_again_and_again(), name="looks")
-        self.run_worker(self._count_again_and_again(), name="counts")
+        self._look_again_and_again()
+        self._count_again_and_again()
 
+    @work(name="looks")
     async def _look_again_and_again(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -66,6 +69,7 @@ class Watch(View):
             self._first.present()
             await asyncio.sleep(max(self._every, SHARE * (loop.time() - began)))
 
+    @work(name="counts")
     async def _count_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(self._every)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 import msgspec
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
@@ -70,7 +71,7 @@ class RowScreen(Screen[int]):
 
     def on_mount(self) -> None:
         self.query_one(VerticalScroll).focus()
-        self._show()
+        self._read()
 
     def action_back(self) -> None:
         """Return to the list."""
@@ -82,11 +83,9 @@ class RowScreen(Screen[int]):
         if 0 <= place < self._pages.size:
             self._place = place
             self.query_one(VerticalScroll).scroll_home(animate=False)
-            self._show()
+            self._read()
 
-    def _show(self) -> None:
-        self.run_worker(self._read(), exclusive=True, name="row")
-
+    @work(exclusive=True, name="row")
     async def _read(self) -> None:
         """Show the row, and again while it is not finished."""
         with suppress(NoMatches):  # the screen is being taken down

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from msgspec.structs import replace
 from rich.text import Text
-from textual import events
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.css.query import NoMatches
@@ -92,7 +92,7 @@ class RowsScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.table.focus()
-        self.run_worker(self._count_again_and_again(), name="count")
+        self._count_again_and_again()
         self._look_up()
         if self._asks is not None:
             self.action_ask(self._asks)
@@ -194,8 +194,9 @@ class RowsScreen(Screen[None]):
             self.table.resized()
         else:
             self.table.cursor = 0
-            self.run_worker(self._find(self._search), name="search")
+            self._find(self._search)
 
+    @work(name="search")
     async def _find(self, number: int) -> None:
         """Search, and show what was found so far."""
         self._tell("searching …")
@@ -213,6 +214,7 @@ class RowsScreen(Screen[None]):
             self._tell("")
             self.table.resized()
 
+    @work(name="count")
     async def _count_again_and_again(self) -> None:
         """Look for new rows while the screen is there."""
         while True:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
-from textual import events
+from textual import events, work
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
@@ -146,9 +146,9 @@ class RowsTable(ScrollView):
     def _load_soon(self) -> None:
         if not self._loading:
             self._loading = True
-            # The function, and no coroutine of it: one that never began would be left if the view ends now.
-            self.run_worker(self._load, name="pages")  # type: ignore[arg-type]  # Textual's own types infer Never
+            self._load()
 
+    @work(name="pages")
     async def _load(self) -> None:
         """Read the pages that are on the screen, until all are there."""
         try:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from rich.text import Text
+from textual import work
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Static
@@ -47,8 +48,9 @@ class WatchTeam(View):
 
     def on_mount(self) -> None:
         self.query_one("#trouble").display = False
-        self.run_worker(self._look_again_and_again(), name="looks")
+        self._look_again_and_again()
 
+    @work(name="looks")
     async def _look_again_and_again(self) -> None:
         trouble, team = self.query_one("#trouble", Static), self.query_one("#team", Static)
         shown: TeamNow | None = None
