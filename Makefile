@@ -30,7 +30,7 @@ BENCHMARKS = $(subst /,.,$(basename $(shell grep -l __main__ benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint types rules docs picture vendor lock bench soak dist clean
+.PHONY: help demo test check lint types rules compiled docs picture vendor lock bench soak dist clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,8 +47,9 @@ test: lint ## everything that must hold: style, types, import rules and all test
 check: lint ## the fast part of it: no network, no embedded model
 	$(PYTEST) --ignore tests/integration --ignore tests/crash
 
+test check: BESIDE := compiled
 lint: $(VENV)/.dev ## style, types, import rules, licences of what is installed, and the workflows
-	@$(MAKE) --no-print-directory --jobs 2 types rules
+	@$(MAKE) --no-print-directory --jobs 2 types rules $(BESIDE)
 
 types:
 	$(BIN)/mypy
@@ -60,6 +61,11 @@ rules:
 	$(BIN)/lint-imports
 	$(BIN)/python tests/licences.py
 	$(BIN)/zizmor --offline --quiet .github
+
+# Before the tests, beside what checks the style: each of the four workers would else compile all tests itself. What is
+# wrong with one of them is said when it is run.
+compiled:
+	@$(BIN)/pytest -qq --collect-only > /dev/null || true
 
 docs: $(VENV)/.docs ## the documentation, in build/site
 	$(BIN)/python -m zensical build --clean --strict
