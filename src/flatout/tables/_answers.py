@@ -51,6 +51,9 @@ class Run(Struct, frozen=True):
     progress: ShowProgress = False
 
     def __post_init__(self) -> None:
+        ahead: Any = self.ahead
+        if ahead is not None and not (isinstance(ahead, int | float) and ahead > 0):
+            raise ConfigError(f"ahead is a number of rows above 0, not {ahead!r}")  # no batch would be read after one
         check_store(self.store, retry_failed=self.retry_failed)
 
     @property

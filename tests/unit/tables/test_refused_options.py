@@ -153,3 +153,12 @@ def test_a_list_of_rows_is_told_how_to_become_a_table():
     """A user would read that a record batch of Arrow is needed, and not know one."""
     with pytest.raises(ConfigError, match=r"not a dict; pyarrow\.Table\.from_pylist\(rows\) makes a table of rows"):
         answer([{"text": "a"}], "{{ text }}", **options(Lines()))
+
+
+@pytest.mark.parametrize("ahead", [0, -1, float("nan"), "2000"])
+def test_a_window_without_rows_is_refused(ahead):
+    """The stream would wait for ever: no batch may be read, not even the first."""
+    with Answers("Say {{ text }}", **options(Lines())) as answers:
+        stream = answers.stream(TABLE.to_batches(), ahead)
+        with pytest.raises(ConfigError, match="ahead is a number of rows above 0, not "):
+            next(stream)

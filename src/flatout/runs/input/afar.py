@@ -97,7 +97,7 @@ class Afar:
         try:
             _in_time(partial(self._files.resolve_path, self._file) if is_hub else partial(self._files.info, root))
         except FileNotFoundError:
-            return "repository" if is_hub else "bucket"
+            return "repository" if is_hub else "container" if "abfs" in self._files.protocol else "bucket"
         except Exception:
             return None
         return None
