@@ -43,7 +43,6 @@ CELLS = st.builds(
     RATES,
     st.sampled_from([0.2, 60.0]),
     st.sampled_from([0.0, 10.0]),
-    st.floats(0.1, 100.0),
     AMOUNTS,
     AMOUNTS,
     AMOUNTS,
@@ -65,7 +64,6 @@ ASKS = st.builds(
     slots=st.lists(SLOTS, max_size=1).map(tuple),
     told=st.lists(st.builds(Told, st.sampled_from(["rpm", "tpm"]), RATES, st.just(60.0)), max_size=2).map(tuple),
     version=st.sampled_from([0.0, 1.0]),
-    took=st.sampled_from([0.0, 0.3]),
 )
 
 COUNTS = st.integers(0, 1_000)

@@ -25,6 +25,7 @@ class World:
         delay: seconds that a message takes, on average.
         steady: the part of them that every message takes.
         eager: how many calls each worker has open, waiting or in flight.
+        words: the most words of a prompt. Short ones are as frequent as long ones, by powers of two.
 
     Attributes:
         up: whether the keeper is there.
@@ -33,9 +34,16 @@ class World:
         answered: the answered calls, by worker.
     """
 
-    def __init__(self, provider: ProviderSettings, delay: float = 0.001, eager: int = 40, steady: float = 0.0) -> None:
+    def __init__(
+        self,
+        provider: ProviderSettings,
+        delay: float = 0.001,
+        eager: int = 40,
+        steady: float = 0.0,
+        words: int = 1,
+    ) -> None:
         self.model = ProviderModel(provider)
-        self._eager = eager
+        self._eager, self._words = eager, words
         self.up, self.answers, self.exchanges = True, True, 0
         self.answered: list[int] = []
         self.workers: list[asyncio.Task[None]] = []
@@ -105,7 +113,8 @@ class World:
 
     async def _ask(self, client: Client, number: int, part: int) -> None:
         for count in range(1_000_000):
-            result = await client.result(f"{number} {part} {count}")
+            words = " word" * int(self._words ** random.random() - 1.0)
+            result = await client.result(f"{number} {part} {count}{words}")
             self.answered[number] += result.ok
 
     @staticmethod

@@ -20,7 +20,7 @@ from flatout.policies.pacing.reports import Report, Sums
 from flatout.values.place import Place, place_of
 
 PLACE = place_of("ray://team")
-ASK = Ask("a", cells=(CellAsk("rpm", 100.0, 1.0, 10.0, 1.0, 20.0, 1.0, 0.0, 0.0),))
+ASK = Ask("a", cells=(CellAsk("rpm", 100.0, 1.0, 10.0, 20.0, 1.0, 0.0, 0.0),))
 
 
 class RayError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -278,6 +278,21 @@ class Admission:
         self.drain(pacer, loop)
         if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
             self._listen(pacer, loop)
+
+    def costs(self) -> Iterator[Mapping[str, float]]:
+        """What each call that waits takes of the target's limits, by name, the next one first.
+
+        Its tokens are guessed now, and not again: a call should take what was asked for it of limits that are shared.
+        """
+        pacer = self.pacer
+        if pacer is None:
+            return
+        for waiter in self.waiting:
+            if pacer.counts_tokens and not waiter.guessed:
+                if self._guess(pacer, waiter.need, waiter.call) is not None:
+                    continue  # it is refused when it comes to the front
+                waiter.guessed = True
+            yield pacer.costs(waiter.need)
 
     def look_again(self) -> None:
         """What the calls wait for may have changed: let those go that may go now. Call it in the event loop."""

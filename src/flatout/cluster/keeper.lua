@@ -10,18 +10,16 @@
 -- ARGV[4…] what `News` holds
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
-local LEASE, LEAST_CALLS, FAR, GRACE, ASIDE = 0.2, 3, 2.5, 0.4, 0.2
-local ACTIVE, SILENT, STEP, QUIET, RETURN = 10, 1, 0.5, 0.5, 0.8
+local FAR, AGAIN, ACTIVE, SILENT, STEP, QUIET, RETURN = 2.5, 0.1, 10, 1, 0.5, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local NUMBER, TOOK = 11, 12
+local NUMBER = 11
 local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_CLAIMED, K_VERSION, K_CELLS, K_WORKERS = 1, 2, 3, 4, 5, 6, 7, 8
 local K_HEARD = 9
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
-local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8
-local A_NAME, A_RATE, A_BURST, A_KEEPS, A_EACH, A_WANT, A_LEAST, A_UNUSED, A_SETTLED = 1, 2, 3, 4, 5, 6, 7, 8, 9
-local A_FOLLOWS = 10
+local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_WAITS, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local A_NAME, A_RATE, A_BURST, A_KEEPS, A_WANT, A_FIRST, A_UNUSED, A_SETTLED, A_FOLLOWS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local S_MOST, S_HELD, S_WANT, S_NAME, S_FOLLOWS = 1, 2, 3, 4, 5
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
 
@@ -57,7 +55,7 @@ local function met(keeper, ask, known, now)
   end
   keeper[K_WORKERS] = workers
   if not known then
-    known = {ask[WORKER], now, ask[SHARE], 0, 0, 0, 0, 0}
+    known = {ask[WORKER], now, ask[SHARE], 0, 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
     keeper[K_CLAIMED] = keeper[K_CLAIMED] + ask[SHARE]
   end
@@ -100,53 +98,62 @@ local function corrected(keeper, ask, worker, now)
   return cell
 end
 
-local function using_of(keeper, ask, worker, now)
-  for _, each in ipairs(ask[CELLS]) do
-    if each[A_WANT] > 0 then worker[W_NEEDED_AT] = now end
-  end
-  local using = 1
+local function again_of(keeper, worker, ahead, seconds, now)
+  local before = 0
   for _, each in ipairs(keeper[K_WORKERS]) do
-    if each ~= worker and now - each[W_NEEDED_AT] < SILENT then using = using + 1 end
+    if each[W_WAITS] > 0 and (each[W_WAITS] < worker[W_WAITS] or worker[W_WAITS] == 0) then before = before + 1 end
   end
-  return using
+  if seconds == 0 or ahead <= (before > 0 and FAR / 2 or FAR) then
+    worker[W_WAITS] = 0
+    return 0
+  end
+  if worker[W_WAITS] == 0 then worker[W_WAITS] = now end
+  return max(AGAIN, ahead - FAR + before * seconds / 2)
 end
 
 local function leases_of(keeper, ask, worker, now)
-  local closed, using = max(keeper[K_PAUSED], keeper[K_RETURNING]), using_of(keeper, ask, worker, now)
-  local cells, latest, calls = {}, now, math.huge
+  local closed, at, seconds = max(keeper[K_PAUSED], keeper[K_RETURNING]), now, 0
+  local cells, granted = {}, {}
   for place, each in ipairs(ask[CELLS]) do
     local cell = corrected(keeper, each, ask[WORKER], now)
-    if closed <= now then cell[C_TAT] = max(cell[C_TAT], closed + each[A_BURST]) end
     cells[place] = cell
+    granted[place] = {0, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN]}
+  end
+  if closed > now then return granted, 0 end
+  for place, each in ipairs(ask[CELLS]) do
+    local cell = cells[place]
+    cell[C_TAT] = max(cell[C_TAT], closed + each[A_BURST])
+    if keeper[K_RETURNING] > -ACTIVE then
+      cell[C_TAT] = max(cell[C_TAT], keeper[K_RETURNING] + each[A_FIRST] / cell[C_LOWEST] / 2)
+    end
     if each[A_WANT] > 0 then
-      latest = max(latest, cell[C_TAT])
-      calls = min(calls, floor(cell[C_LOWEST] * (LEASE + ask[TOOK]) / (using * each[A_EACH])))
+      at = max(at, cell[C_TAT] - max(0, each[A_BURST] - each[A_FIRST] / cell[C_LOWEST]))
+      seconds = max(seconds, each[A_WANT] / cell[C_LOWEST])
     end
   end
-  calls = max(calls, latest - now < FAR and LEAST_CALLS or 1)
-  local units, till = {}, latest - ASIDE
+  local again = again_of(keeper, worker, at - now, seconds, now)
   for place, each in ipairs(ask[CELLS]) do
-    units[place] = closed <= now and min(each[A_WANT], max(each[A_LEAST], calls * each[A_EACH])) or 0
-    local seconds = units[place] / cells[place][C_LOWEST]
-    if seconds > GRACE then till = max(till, latest - ASIDE + seconds) end
-  end
-  local granted = {}
-  for place, each in ipairs(ask[CELLS]) do
-    local cell, count = cells[place], units[place]
-    if each[A_WANT] > 0 then cell[C_TAT] = max(cell[C_TAT], latest - ASIDE) end
-    local seconds = 0
-    if count > 0 then
-      count = min(each[A_WANT], max(count, (till - cell[C_TAT]) * cell[C_LOWEST]))
-      seconds = max(count / cell[C_LOWEST], till - cell[C_TAT])
-    end
-    granted[place] = {count, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN] + count, seconds}
-    if count > 0 then
-      cell[C_TAKEN] = cell[C_TAKEN] + count
-      cell[C_TAT] = cell[C_TAT] + seconds
+    local cell, units = cells[place], again == 0 and each[A_WANT] or 0
+    if units > 0 then
+      cell[C_TAT] = max(cell[C_TAT], at)
       cell[C_BY] = ask[WORKER]
     end
+    cell[C_TAKEN] = cell[C_TAKEN] + units
+    granted[place] = {units, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN]}
+    cell[C_TAT] = cell[C_TAT] + units / cell[C_LOWEST]
   end
-  return granted
+  return granted, again
+end
+
+local function using_of(keeper, ask, worker, now)
+  local needs, using = false, 0
+  for _, each in ipairs(ask[CELLS]) do needs = needs or each[A_WANT] > 0 end
+  if not needs then return #keeper[K_WORKERS] end
+  worker[W_NEEDED_AT] = now
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if now - each[W_NEEDED_AT] < SILENT then using = using + 1 end
+  end
+  return using
 end
 
 local function lowest_of(keeper, slots, now)
@@ -232,7 +239,7 @@ local function was_away(keeper, ask, now)
 end
 
 local function late(keeper)
-  return {0, 0, #keeper[K_WORKERS], 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST], {}}, true
+  return {0, 0, #keeper[K_WORKERS], 0, 0, 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST], {}}, true
 end
 
 local function exchange(keeper, clock, ask)
@@ -248,8 +255,9 @@ local function exchange(keeper, clock, ask)
   end
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)
-  local leases = leases_of(keeper, ask, worker, now)
+  local leases, again = leases_of(keeper, ask, worker, now)
   local slots, others = slots_of(keeper, ask, worker, now)
+  local using = using_of(keeper, ask, worker, now)
   if ask[LEAVES] then
     local _, place = named(keeper[K_WORKERS], ask[WORKER])
     table.remove(keeper[K_WORKERS], place)
@@ -260,6 +268,8 @@ local function exchange(keeper, clock, ask)
     max(0, keeper[K_RETURNING] - now),
     #keeper[K_WORKERS],
     share_of(keeper, ask, worker),
+    using,
+    again,
     leases,
     slots,
     others,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from typing import Protocol
 
 from msgspec.structs import replace
@@ -59,6 +59,10 @@ class Queue(Protocol):
         """The calls."""
         ...
 
+    def costs(self) -> Iterable[Mapping[str, float]]:
+        """What each of them takes of the target's limits, by name, the next one first."""
+        ...
+
     def look_again(self) -> None:
         """Let those go that may go now."""
         ...
@@ -93,7 +97,7 @@ class LeasedLimits(Team):
             reporter: tells what comes of the calls.
         """
         self._target, self._queue, self._emit, self._reporter = target, queue, emit, reporter
-        self.waiting = lambda: len(queue.waiting)
+        self.waiting, self.costs = lambda: len(queue.waiting), queue.costs
 
     async def close(self) -> None:
         """Give back what is left, and leave."""

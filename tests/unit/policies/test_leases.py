@@ -28,6 +28,7 @@ class Member:
         self.team = Team(name, self.now, self.ask)
         self.waiting = 100
         self.team.waiting = lambda: self.waiting
+        self.team.costs = lambda: [{}] * self.waiting
         self.gcra = self.team.gcra("rpm", world.rate, BURST, self.now())
         self.every, self.turns, self.sent, self.ends = 1, 0, 0, []
         self.wakes_at = world.now
@@ -310,7 +311,7 @@ def test_what_a_worker_sent_while_only_it_was_cut_off_is_paid_back():
     cut.talk(heard=False)
     world.members, hear = [there], world.hear
     world.hear = lambda *asked: None
-    before = len(world.sent)
+    before = len(world.sent) + cut.gcra.held
     for _ in range(100):  # a second, in which it looks for the keeper in vain
         world.now += 0.01
         cut.send()

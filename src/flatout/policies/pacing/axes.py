@@ -108,6 +108,10 @@ class Axes:
                 return f"it needs about {cost:,.0f} tokens, and the limit is {axis.most:,.0f} a minute"
         return None
 
+    def costs(self, need: Need) -> dict[str, float]:
+        """What a call takes of every axis."""
+        return {name: self._charge.cost(name, need) for name in self.by_name}
+
     def ready_at(self, need: Need, now: float, at: float, cause: str) -> tuple[float, str]:
         """When a call may go, and what holds it: ``at`` and ``cause``, or a later axis and its cause."""
         for name, axis in self.by_name.items():

@@ -20,9 +20,8 @@ class CellAsk(Struct, array_like=True, frozen=True):
         rate: units per second that the worker knows all may use.
         burst: seconds of the rate that may go at once.
         keeps: seconds for which a lower rate holds for workers that know a higher one.
-        each: units of a usual call.
-        want: units for the calls that wait, beyond what the worker holds.
-        least: the part of them that the first call needs.
+        want: units for the next calls, beyond what the worker holds.
+        first: the part of them that the first call needs.
         unused: units of the last lease that it gives back.
         settled: units that calls took beyond what they turned out to use; negative if they used more.
         follows: whether the worker was given no rate itself, and goes by that of others.
@@ -32,9 +31,8 @@ class CellAsk(Struct, array_like=True, frozen=True):
     rate: float
     burst: float
     keeps: float
-    each: float
     want: float
-    least: float
+    first: float
     unused: float
     settled: float
     follows: bool = False
@@ -82,7 +80,6 @@ class Ask(Struct, array_like=True, frozen=True):
         told: what the provider told the worker since the last exchange.
         version: the version of the told limits that it knows.
         number: counts its exchanges, so that one that arrives after a later one changes nothing.
-        took: seconds that an exchange takes, lately.
     """
 
     worker: str
@@ -96,7 +93,6 @@ class Ask(Struct, array_like=True, frozen=True):
     told: tuple[Told, ...] = ()
     version: float = 0.0
     number: int = 0
-    took: float = 0.0
 
 
 class Lease(Struct, array_like=True, frozen=True):
@@ -107,14 +103,12 @@ class Lease(Struct, array_like=True, frozen=True):
         at: the theoretical arrival time before the first of them, in seconds from now.
         rate: units per second that hold for all workers.
         taken: units granted to all workers so far.
-        seconds: how long it is: more than its units need, if another limit binds.
     """
 
     units: float
     at: float
     rate: float
     taken: float
-    seconds: float
 
 
 class Given(Struct, array_like=True, frozen=True):
@@ -132,6 +126,8 @@ class Granted(Struct, array_like=True, frozen=True):
         wait: seconds for which nobody is granted anything, because the keeper was away.
         active: how many workers there are.
         share: the worker's share of all limits while the keeper is away.
+        using: how many workers the limits are divided among.
+        again: seconds after which to ask again for the leases, since they would begin too late; 0 if they do not.
         leases: one for each limit that was asked for, in that order.
         slots: how many requests the worker may have in flight; 0 if it did not ask.
         others: how many requests the others may have in flight.
@@ -145,6 +141,8 @@ class Granted(Struct, array_like=True, frozen=True):
     wait: float
     active: float
     share: float
+    using: float
+    again: float
     leases: tuple[Lease, ...]
     slots: float
     others: float

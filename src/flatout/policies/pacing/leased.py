@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from .exchange import CellAsk, Lease
 from .gcra import Gcra
-from .leases import ACTIVE, GRACE, LEAST_CALLS
+from .leases import ACTIVE, GRACE
 
 ALONE = 0.9
 """The part of its share that a worker uses while the keeper is away."""
@@ -21,20 +21,26 @@ ALONE = 0.9
 SMOOTH = 0.1
 """How much the latest call counts in the units of a usual one."""
 
+LITTLE = 0.05
+"""The part of a call that may lack. It is settled afterwards: to ask for it might take longer than the rest lasts."""
+
 _ROUNDING = 1e-9
 
 
 class Stretch(Struct):
-    """What is left of a lease: the theoretical arrival time before its first unit, the units, and their rate."""
+    """What is left of a lease.
+
+    Attributes:
+        tat: the theoretical arrival time before its first unit.
+        units: how many may be sent.
+        rate: units per second.
+        end: the theoretical arrival time after the last unit of all limits that were leased together.
+    """
 
     tat: float
     units: float
     rate: float
-
-    @property
-    def end(self) -> float:
-        """The theoretical arrival time of its last unit."""
-        return self.tat + self.units / self.rate
+    end: float
 
 
 class LeasedGcra(Gcra):
@@ -136,6 +142,11 @@ class LeasedGcra(Gcra):
     def give(self, cost: float) -> None:
         super().give(cost)
         self._settled += cost
+        if self._stretches:  # they begin earlier, or later, as what follows them does at the keeper
+            seconds = min(cost / self.rate, max(0.0, self._stretches[0].tat - self._clock()))
+            for each in self._stretches:
+                each.tat -= seconds
+                each.end -= seconds
 
     def set_rate(self, rate: float, now: float) -> None:
         if rate < self.rate:
@@ -154,48 +165,45 @@ class LeasedGcra(Gcra):
 
     # The exchange with the keeper
 
-    def lacks(self, waiting: int) -> float:
-        """Units that the leases lack for the calls that wait.
-
-        None while they last, nor if no call has looked at them since the last exchange.
-        """
-        if not waiting or not self._looked or (self._lasts() and self._leased_at(self._need) < math.inf):
-            return 0.0
-        return self._lack(waiting)
+    @property
+    def looked(self) -> bool:
+        """Whether a call has looked at this limit since the last exchange."""
+        return self._looked
 
     @property
-    def scarce(self) -> bool:
-        """Whether the leases hold few calls, for longer than what another limit granted for these may wait."""
-        few = LEAST_CALLS * self._each
-        return self._held() < few and few > GRACE * self.rate
+    def lacks(self) -> bool:
+        """Whether the leases do not last until there can be another, or do not hold what the first call needs."""
+        return self._looked and (not self._lasts() or self._leased_at(self._need) == math.inf)
 
-    def wants(self, waiting: int, *, follows: bool = False, together: bool = False) -> CellAsk:
-        """What to ask for, while this many calls wait. What it settles counts as told.
+    @property
+    def held(self) -> float:
+        """Units that the leases hold."""
+        return sum(each.units for each in self._stretches)
+
+    def asks(self, want: float, first: float, *, follows: bool) -> CellAsk:
+        """What to ask for. What it settles counts as told.
 
         Args:
-            waiting: the calls.
+            want: see `CellAsk`.
+            first: see `CellAsk`.
             follows: see `CellAsk`.
-            together: whether to ask for more although the leases last, because another limit's do not.
         """
-        want = self._lack(waiting) if together and self._looked else self.lacks(waiting)
-        least = max(self._need, self._each) - self._held()
         self._looked = False
         unused, settled, self._unused, self._settled = self._unused, self._settled, 0.0, 0.0
-        return CellAsk(
-            self._name,
-            self.rate,
-            self.burst,
-            self._keeps,
-            self._each,
-            want,
-            max(0.0, min(want, least)),
-            unused,
-            settled,
-            follows,
-        )
+        return CellAsk(self._name, self.rate, self.burst, self._keeps, want, first, unused, settled, follows)
 
-    def granted(self, lease: Lease, now: float) -> None:
-        """The keeper grants a lease. One that lost its memory counts from 0 again, and knows of no lease before."""
+    def end_of(self, lease: Lease, now: float) -> float:
+        """The theoretical arrival time after a lease: it is used when what went from here before is earned."""
+        return max(now + lease.at, self.tat) + lease.units / lease.rate if lease.units > 0.0 else now
+
+    def granted(self, lease: Lease, end: float, now: float) -> None:
+        """The keeper grants a lease. One that lost its memory counts from 0 again, and knows of no lease before.
+
+        Args:
+            lease: the lease.
+            end: see `Stretch`.
+            now: the present.
+        """
         if not math.isnan(self._granted):
             others = lease.taken - self._granted - lease.units
             if others < -_ROUNDING * self._granted:
@@ -203,7 +211,7 @@ class LeasedGcra(Gcra):
             self._others += max(0.0, others)
         self._granted = lease.taken
         if lease.units > 0.0:
-            self._stretches.append(Stretch(now + lease.at, lease.units, lease.units / lease.seconds))
+            self._stretches.append(Stretch(now + lease.at, lease.units, lease.rate, end))
 
     def unheard(self, ask: CellAsk) -> None:
         """An exchange failed. The keeper may have heard it, so repeat only what the others must hear."""
@@ -238,23 +246,15 @@ class LeasedGcra(Gcra):
         """Whether the leases last for longer than it takes to get another."""
         return bool(self._stretches) and self._stretches[-1].end - self.burst - self._clock() >= self.lead
 
-    def _lack(self, waiting: int) -> float:
-        """Units beyond those that it holds, for the calls that wait."""
-        lack = max(self._need, waiting * self._each) - self._held() if waiting else 0.0
-        return lack if lack > _ROUNDING else 0.0
-
-    def _held(self) -> float:
-        return sum(each.units for each in self._stretches)
-
     def _leased_at(self, cost: float) -> float:
         """When the leases admit a cost; `inf` if they do not hold as much.
 
         The lease that has the larger part of it decides. Otherwise a small rest of one lease would be lost while a call
         waits for the next.
         """
-        if self._held() < cost - _ROUNDING:
+        left = min(cost, self.held)
+        if left < (1.0 - LITTLE) * cost:
             return math.inf
-        left = cost
         for each in self._stretches:
             if each.units >= left - cost / 2.0:
                 room = self.burst - min(left, each.units) / each.rate
@@ -274,10 +274,12 @@ class LeasedGcra(Gcra):
 
     def _forget(self, now: float) -> None:
         """Lose what was not used in time."""
-        while self._stretches and self._stretches[0].end + GRACE <= now:
-            self._stretches.popleft()
-        if self._stretches and (late := now - GRACE - self._stretches[0].tat) > 0.0:
-            self._shorten(self._stretches[0], late * self._stretches[0].rate)
+        while self._stretches:
+            first = self._stretches[0]
+            usable = max(0.0, first.end + GRACE - now) * first.rate
+            if first.units <= usable + _ROUNDING:
+                return
+            self._shorten(first, first.units - usable)
 
     def _shorten(self, first: Stretch, units: float) -> None:
         first.units -= units

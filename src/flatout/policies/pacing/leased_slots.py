@@ -70,6 +70,11 @@ class LeasedMembers:
         """Whether there is such a limit."""
         return self._most is not None
 
+    @property
+    def room(self) -> int | None:
+        """How many more may be in flight, at least 1; None if nothing bounds them."""
+        return None if self._most is None else max(1, int(min(self._promised, self._allowed)) - self.own)
+
     def fits(self, most: float, count: float, now: float, /) -> bool:
         """Whether this worker may have one more in flight."""
         if self._most is not None and most > self._most:

@@ -1,9 +1,12 @@
 """Who may send what when workers on several machines share one target's limits.
 
 One *keeper* holds the theoretical arrival time of each limit (see `gcra`). A worker asks it for a *lease*: the next
-stretch of that time, enough for the calls that the worker sends within about `LEASE` seconds. It spends the lease by
-itself, and asks again before the end. So the workers together send what one program would, in one exchange for several
-calls. Two leases never overlap, however late they are used, and one that is not used in time is lost.
+stretch of that time, of every limit exactly what the worker's next few calls take (see `wanted`). It spends the lease
+by itself, and asks again before the end. So the workers together send what one program would, in one exchange for
+several calls. No lease begins more than `FAR` seconds ahead, and one that is not used in time is lost.
+
+To the keeper a lease is one large call, which one program would admit when the last of its limits lets it go. So a
+limit that does not bind costs nothing of the one that does.
 
 Times are seconds from the keeper's present, so no two clocks are compared. The keeper's own clock may be a wall clock:
 a step of it neither admits too much nor stops anybody for long (`Keeper._present`).
@@ -22,22 +25,16 @@ from msgspec import Struct
 
 from .exchange import Ask, CellAsk, Given, Granted, Lease, SlotsAsk, Told
 
-LEASE = 0.2
-"""Seconds of a worker's share that one lease holds, in whole calls; and what goes during an exchange, beside them."""
-
-LEAST_CALLS = 3
-"""Fewest calls of a lease, if as many wait: one exchange for each call would be too many."""
-
 FAR = 2.5
-"""Seconds. If leases reach further ahead than this, a lease holds one call."""
+"""Most seconds from the present at which a lease may begin. Further ahead it would be lost for longer with its worker,
+and what calls turn out not to use would be used later. So a worker asks again later, and each has its turn."""
+
+AGAIN = 0.1
+"""Least seconds after which to ask again."""
 
 GRACE = 0.4
 """Most seconds by which a unit may go too late. Then it is lost: others may be in its place.
 ``USE × (60 + BURST + GRACE) < 60``, so no minute exceeds the limit."""
-
-ASIDE = 0.2
-"""Most seconds by which a limit that does not bind may lag behind the one that does. What lags more is lost; else the
-workers would hold leases of the one that they can only use when they have the other, much later."""
 
 ACTIVE = 10.0
 """Seconds without a word after which a worker is no longer counted."""
@@ -79,6 +76,7 @@ class Worker(Struct, array_like=True):
         want: how many it could use.
         held_at: when it was last heard to have any.
         needed_at: when it last needed a lease.
+        waits: since when it waits for a lease; 0 if it does not.
         number: of its latest exchange.
     """
 
@@ -89,6 +87,7 @@ class Worker(Struct, array_like=True):
     want: float = 0.0
     held_at: float = 0.0
     needed_at: float = 0.0
+    waits: float = 0.0
     number: int = 0
 
 
@@ -147,8 +146,9 @@ class Keeper(Struct, array_like=True):
                 self.claimed += each.share
         self._pause(ask.pause, now)
         self._hear(ask.told, now)
-        leases = self._leases(ask, worker, now)
+        leases, again = self._leases(ask, worker, now)
         slots, others = self._slots(ask, worker, now)
+        using = self._using(ask, worker, now)
         if ask.leaves:
             self.workers.remove(worker)
         return Granted(
@@ -156,6 +156,8 @@ class Keeper(Struct, array_like=True):
             wait=max(0.0, self.returning - now),
             active=float(len(self.workers)),
             share=self._share(ask, worker),
+            using=using,
+            again=again,
             leases=leases,
             slots=slots,
             others=others,
@@ -172,7 +174,7 @@ class Keeper(Struct, array_like=True):
 
     def _late(self) -> Granted:
         """The answer to an exchange that was overtaken by a later one: nobody waits for it, and nothing changes."""
-        return Granted(0.0, 0.0, float(len(self.workers)), 0.0, (), 0.0, 0.0, self.version, (), self.last)
+        return Granted(0.0, 0.0, float(len(self.workers)), 0.0, 0.0, 0.0, (), 0.0, 0.0, self.version, (), self.last)
 
     def _present(self, clock: float, ask: Ask, known: Worker | None) -> float:
         """The present, which never goes back, nor further ahead than the worker's own clock says since its last word.
@@ -225,47 +227,59 @@ class Keeper(Struct, array_like=True):
 
     # Limits per time
 
-    def _leases(self, ask: Ask, worker: Worker, now: float) -> tuple[Lease, ...]:
-        """Grant the same number of calls on every limit."""
-        closed, using = max(self.paused, self.returning), self._using(ask, worker, now)
-        cells: list[Cell] = []
-        latest, calls = now, math.inf
-        for each in ask.cells:
-            cell = self._corrected(each, ask.worker, now)
-            if closed <= now:
-                cell.tat = max(cell.tat, closed + each.burst)
-            cells.append(cell)
+    def _leases(self, ask: Ask, worker: Worker, now: float) -> tuple[tuple[Lease, ...], float]:
+        """Admit what the worker asks for as one program would, but ahead of its time. See `_again`, too.
+
+        It goes when the last of its limits lets the first call go. The others earn nothing while they wait for that.
+        """
+        closed = max(self.paused, self.returning)
+        cells = [self._corrected(each, ask.worker, now) for each in ask.cells]
+        if closed > now:
+            return tuple(Lease(0.0, cell.tat - now, cell.lowest, cell.taken) for cell in cells), 0.0
+        at, seconds = now, 0.0
+        for each, cell in zip(ask.cells, cells, strict=True):
+            cell.tat = max(cell.tat, closed + each.burst)
+            if self.returning > -ACTIVE:  # what it forgot is not earned yet: half a call, on average
+                cell.tat = max(cell.tat, self.returning + each.first / cell.lowest / 2.0)
             if each.want > 0.0:
-                latest = max(latest, cell.tat)
-                calls = min(calls, math.floor(cell.lowest * (LEASE + ask.took) / (using * each.each)))
-        calls = max(calls, LEAST_CALLS if latest - now < FAR else 1.0)
-        units = [min(each.want, max(each.least, calls * each.each)) if closed <= now else 0.0 for each in ask.cells]
-        until = latest - ASIDE  # the least end of a lease: else it is lost while another limit holds its calls up
-        for count, cell in zip(units, cells, strict=True):
-            if count / cell.lowest > GRACE:
-                until = max(until, latest - ASIDE + count / cell.lowest)
+                at = max(at, cell.tat - max(0.0, each.burst - each.first / cell.lowest))
+                seconds = max(seconds, each.want / cell.lowest)
+        again = self._again(worker, at - now, seconds, now)
         granted: list[Lease] = []
-        for each, count, cell in zip(ask.cells, units, cells, strict=True):
-            if each.want > 0.0:
-                cell.tat = max(cell.tat, latest - ASIDE)
-            seconds = 0.0
-            if count > 0.0:
-                count = min(each.want, max(count, (until - cell.tat) * cell.lowest))
-                seconds = max(count / cell.lowest, until - cell.tat)
-            granted.append(Lease(count, cell.tat - now, cell.lowest, cell.taken + count, seconds))
-            if count > 0.0:
-                cell.taken += count
-                cell.tat += seconds
+        for each, cell in zip(ask.cells, cells, strict=True):
+            units = each.want if again == 0.0 else 0.0
+            if units > 0.0:
+                cell.tat = max(cell.tat, at)
                 cell.by = ask.worker
-        return tuple(granted)
+            cell.taken += units
+            granted.append(Lease(units, cell.tat - now, cell.lowest, cell.taken))
+            cell.tat += units / cell.lowest
+        return tuple(granted), again
+
+    def _again(self, worker: Worker, ahead: float, seconds: float, now: float) -> float:
+        """Seconds after which a worker should ask again, because its lease would begin too late; 0 if it would not.
+
+        Those that wait for longer go before it, unless they are late. It comes back early rather than late: the calls
+        of the others may turn out to take less than they were thought to.
+        """
+        before = 0.0
+        for each in self.workers:
+            if each.waits > 0.0 and (each.waits < worker.waits or worker.waits == 0.0):
+                before += 1.0
+        if seconds == 0.0 or ahead <= (FAR / 2.0 if before else FAR):
+            worker.waits = 0.0
+            return 0.0
+        worker.waits = worker.waits or now
+        return max(AGAIN, ahead - FAR + before * seconds / 2.0)
 
     def _using(self, ask: Ask, worker: Worker, now: float) -> float:
-        """How many workers the limits are divided among: this one, and those that needed a lease lately."""
-        if any(each.want > 0.0 for each in ask.cells):
-            worker.needed_at = now
-        using = 1.0
+        """How many workers the limits are divided among: those that needed a lease lately; all if this one did not."""
+        if not any(each.want > 0.0 for each in ask.cells):
+            return float(len(self.workers))
+        worker.needed_at = now
+        using = 0.0
         for each in self.workers:
-            if each is not worker and now - each.needed_at < SILENT:
+            if now - each.needed_at < SILENT:
                 using += 1.0
         return using
 

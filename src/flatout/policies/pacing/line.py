@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from bisect import insort_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Generic, Protocol, TypeVar
 
 
@@ -56,6 +57,10 @@ class Line(Generic[EntryT]):
 
     def __len__(self) -> int:
         return len(self.back) + len(self.first) + len(self.again)
+
+    def __iter__(self) -> Iterator[EntryT]:
+        """The calls, about in the order in which they go."""
+        return chain(self.back, self.first, self.again)
 
     def add(self, entry: EntryT, *, retry: bool) -> None:
         """Queue a call at the back."""

@@ -230,6 +230,10 @@ class Pacer:
         """Why a call can never be admitted; None when it can."""
         return self._axes.never(need)
 
+    def costs(self, need: Need) -> Mapping[str, float]:
+        """What a call takes of each known limit, by the names of `flatout.Limits`."""
+        return self._axes.costs(need)
+
     def ready_at(self, need: Need, now: float) -> tuple[float, str]:
         """When a call may go, and what holds it: a cause of `flatout.events.WAITS`.
 

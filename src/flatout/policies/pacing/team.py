@@ -11,7 +11,8 @@ more: a worker that was told no share sends nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 from types import TracebackType
 
 from .ahead import MINUTE
@@ -20,8 +21,9 @@ from .exchange import CONCURRENCY, Ask, Granted, News, Read, Told
 from .gcra import BURST
 from .leased import LeasedGcra
 from .leased_slots import LeasedMembers
-from .leases import ACTIVE, LEASE
+from .leases import ACTIVE
 from .unknown.leased import LeasedSearches
+from .wanted import LEASE, Wanted, wanted
 
 HEARTBEAT = 4.0
 """Seconds after which a worker that needs nothing says that it is there."""
@@ -39,6 +41,10 @@ HEADROOM = 0.01
 """Seconds, beside two exchanges, before the end of a lease at which to ask for the next."""
 
 
+NOTHING = Wanted(0.0, 0.0)
+"""What is asked of a limit while no call needs it."""
+
+
 class Team:
     """What a worker knows of the limits that it shares. See `sharing.Shared`.
 
@@ -51,6 +57,7 @@ class Team:
         members: the requests in flight.
         recheck: see `sharing.Shared`.
         waiting: tells how many calls wait.
+        costs: tells what each of them takes, by limit, the next one first. It takes 1 of a limit that is not named.
         away: whether the keeper is away.
         active: how many workers there are, as far as is known.
         share: this worker's share of all limits while the keeper is away.
@@ -64,6 +71,7 @@ class Team:
         self.members = LeasedMembers(ask)
         self._searches = LeasedSearches(worker, self._search_gcra, lambda: self.members.own, ask)
         self.waiting: Callable[[], int] = lambda: 0
+        self.costs: Callable[[], Iterable[Mapping[str, float]]] = lambda: ()
         self.away = False
         self.active, self.share = 0, 0.0
         self.binding: Mapping[str, float] = {}
@@ -80,6 +88,8 @@ class Team:
         self._known_at = -math.inf  # when the last message was sent that the keeper answered
         self._told_at = -math.inf  # what the provider told by then was passed on
         self._took = 0.0  # seconds of an exchange, lately
+        self._using = 0.0  # how many workers the limits are divided among; 0 before that is known
+        self._again_at = -math.inf  # when to ask again for leases
 
     def __enter__(self) -> None:
         """Nothing to do: no other program changes this worker's knowledge."""
@@ -132,6 +142,10 @@ class Team:
             return max(now, self._sent_at + LOOK)
         if self.waiting() and self._closed_until > now:
             return self._closed_until
+        return min(self._usually_due_at(now), self._again_at if self._again_at > self._heard_at else math.inf)
+
+    def _usually_due_at(self, now: float) -> float:
+        """When the next exchange is due if the worker has no turn to wait for."""
         if self._searches.active(now) and (self.waiting() or self.members.own):
             return self._heard_at + self._searches.heartbeat
         if self.members.hungry:
@@ -144,8 +158,7 @@ class Team:
             return not self.away
         if self._closed_until > now:
             return False
-        waiting = self.waiting()
-        return self.members.needs(now) or any(each.lacks(waiting) for each in self._gcras.values())
+        return self.members.needs(now) or (now >= self._again_at and bool(self._wanted()))
 
     def ask(self, now: float, *, leaves: bool = False) -> tuple[Ask, News]:
         """What to tell the keeper."""
@@ -156,8 +169,7 @@ class Team:
         waiting = 0 if leaves or self.away else self.waiting()
         if leaves:
             self._drop()
-        gcras = self._gcras.values()
-        together = any(each.scarce for each in gcras) and any(each.lacks(waiting) for each in gcras)
+        wants = self._wanted() if waiting else {}
         pause = max(0.0, self._paused_until - now) if self._pause_news else -1.0
         since = now - self._known_at if self._known_at > -math.inf else -1.0
         self._sent_at, self._pause_news = now, False
@@ -170,14 +182,25 @@ class Team:
             alone=self.away,
             leaves=leaves,
             cells=tuple(
-                each.wants(waiting, follows=self._goes_by(name, each.rate), together=together)
+                each.asks(*wants.get(name, NOTHING), follows=self._goes_by(name, each.rate))
                 for name, each in self._gcras.items()
             ),
             slots=self.members.wants(waiting, self._searches.slots or CONCURRENCY),
             told=self._told(),
             version=self._version,
             number=self._number,
-            took=self._took,
+        )
+
+    def _wanted(self) -> dict[str, Wanted]:
+        """What to ask for, by limit, for those calls that wait and may be in flight."""
+        gcras = {name: each for name, each in self._gcras.items() if each.looked}
+        if not any(each.lacks for each in gcras.values()):
+            return {}
+        return wanted(
+            islice(self.costs(), self.members.room),
+            rates={name: each.rate for name, each in gcras.items()},
+            held={name: each.held for name, each in gcras.items()},
+            seconds=(LEASE + self._took) / self._using if self._using else 0.0,
         )
 
     def granted(self, ask: Ask, granted: Granted, read: Read, now: float) -> None:
@@ -192,6 +215,7 @@ class Team:
         took = now - self._sent_at
         self._took += (took - self._took) * (0.1 if self._took else 1.0)
         self._heard_at, self.share, self.active = now, granted.share, int(granted.active)
+        self._using, self._again_at = granted.using, now + granted.again
         self._closed_until = now + max(granted.pause, granted.wait)
         self._follow_pause(granted.pause, now)
         self._follow_told(granted, now)
@@ -217,7 +241,7 @@ class Team:
 
     def _ask_open(self) -> None:
         """Ask, unless nothing is granted now."""
-        if self._closed_until <= self._clock():
+        if max(self._closed_until, self._again_at) <= self._clock():
             self._ask()
 
     def _drop(self) -> None:
@@ -234,8 +258,10 @@ class Team:
 
     def _follow_leases(self, ask: Ask, granted: Granted, now: float) -> None:
         binding = {}
-        for gcra, cell, lease in zip(self._gcras.values(), ask.cells, granted.leases, strict=False):
-            gcra.granted(lease, now)
+        leases = list(zip(self._gcras.values(), ask.cells, granted.leases, strict=False))
+        end = max((gcra.end_of(lease, now) for gcra, _, lease in leases), default=now)
+        for gcra, cell, lease in leases:
+            gcra.granted(lease, end, now)
             gcra.lead = HEADROOM + 2.0 * self._took
             if lease.rate < cell.rate and not cell.follows and now >= gcra.raised_at + FORGOTTEN:
                 binding[cell.name] = lease.rate
