@@ -134,10 +134,7 @@ local function leases_of(keeper, ask, worker, now)
   local again = again_of(keeper, worker, at - now, seconds, now)
   for place, each in ipairs(ask[CELLS]) do
     local cell, units = cells[place], again == 0 and each[A_WANT] or 0
-    if units > 0 then
-      cell[C_TAT] = max(cell[C_TAT], at)
-      cell[C_BY] = ask[WORKER]
-    end
+    if units > 0 then cell[C_BY] = ask[WORKER] end
     cell[C_TAKEN] = cell[C_TAKEN] + units
     granted[place] = {units, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN]}
     cell[C_TAT] = cell[C_TAT] + units / cell[C_LOWEST]

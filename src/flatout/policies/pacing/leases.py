@@ -230,7 +230,8 @@ class Keeper(Struct, array_like=True):
     def _leases(self, ask: Ask, worker: Worker, now: float) -> tuple[tuple[Lease, ...], float]:
         """Admit what the worker asks for as one program would, but ahead of its time. See `_again`, too.
 
-        It goes when the last of its limits lets the first call go. The others earn nothing while they wait for that.
+        It goes when the last of its limits lets the first call go. The others do not wait for that at the keeper: what
+        calls turn out not to use may bring it nearer.
         """
         closed = max(self.paused, self.returning)
         cells = [self._corrected(each, ask.worker, now) for each in ask.cells]
@@ -249,7 +250,6 @@ class Keeper(Struct, array_like=True):
         for each, cell in zip(ask.cells, cells, strict=True):
             units = each.want if again == 0.0 else 0.0
             if units > 0.0:
-                cell.tat = max(cell.tat, at)
                 cell.by = ask.worker
             cell.taken += units
             granted.append(Lease(units, cell.tat - now, cell.lowest, cell.taken))
