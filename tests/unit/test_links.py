@@ -232,6 +232,13 @@ def test_a_server_that_is_not_reached_is_told_in_words(below: OSError, said: str
     assert reason(redis.TimeoutError("Timeout reading from socket")) == "it did not answer in time"
 
 
+def test_a_server_that_was_killed_is_not_taken_for_one_that_wants_tls() -> None:
+    """Somebody whose server restarts would be told to change an address that is right."""
+    error = redis.ConnectionError("Connection closed by server.")
+    assert "wants TLS" in reason(error)
+    assert reason(error, known=True) == "it closed the connection"
+
+
 def test_what_a_script_could_not_do_is_told_without_its_digest() -> None:
     """A user would read where in a program of ours a server was full, instead of only that."""
     said = "command not allowed when used memory > 'maxmemory'. script: 7e30926f8d0253cb, on @user_script:170."

@@ -37,6 +37,7 @@ class RedisLine:
         self._what = what
         self._patience = patience
         self._scripts: dict[str, Script] = {}
+        self._known = False  # whether the server has answered
 
     def read(self, names: Sequence[str]) -> list[bytes | None]:
         """The values of these names, in their order. None for a name without a value."""
@@ -106,5 +107,6 @@ class RedisLine:
         redis = package(self._what)
         try:
             yield self._server
+            self._known = True
         except (redis.RedisError, ValueError, TypeError) as error:  # also for an option of the address
-            raise OSError(reason(error)) from error
+            raise OSError(reason(error, known=self._known)) from error

@@ -130,6 +130,7 @@ class RedisKeeper:
         self.place = str(place)
         self._keys = _keys(place, hashlib.sha256(target.encode()).hexdigest()[:16])
         self._script = server.register_script(SCRIPT)
+        self._known = False  # whether the server has answered
 
     async def exchange(self, ask: Ask, news: News, /) -> tuple[Granted, Read]:
         """One exchange.
@@ -142,7 +143,8 @@ class RedisKeeper:
         try:
             answer = await self._script(keys=self._keys, args=arguments(ask, news))
         except RedisError as error:
-            raise OSError(reason(error)) from error
+            raise OSError(reason(error, known=self._known)) from error
+        self._known = True
         return results(answer)
 
 
@@ -257,8 +259,18 @@ def cannot(error: BaseException) -> str:
     return "cannot be reached" if silent and not isinstance(error, redis.AuthenticationError) else "cannot be used"
 
 
-def reason(error: Exception) -> str:
-    """Why a server does not answer or refuses, in a line, and what to do. What needs no more words is as redis says."""
+def reason(error: Exception, *, known: bool = False) -> str:
+    """Why a server does not answer or refuses, in a line, and what to do. What needs no more words is as redis says.
+
+    Args:
+        error: the error.
+        known: whether it has answered before. Then its address is right.
+    """
+    why = _reason(error)
+    return why.removesuffix(_WANTS_TLS) if known else why
+
+
+def _reason(error: Exception) -> str:
     import redis
 
     said = re.sub(r" script: \w+, on @\w+:\d+.*", "", " ".join(str(error).split())).rstrip(".") or type(error).__name__
@@ -286,7 +298,8 @@ def reason(error: Exception) -> str:
     return said
 
 
-_CLOSED = "it closed the connection; if it wants TLS, its address begins with rediss://"
+_WANTS_TLS = "; if it wants TLS, its address begins with rediss://"
+_CLOSED = f"it closed the connection{_WANTS_TLS}"
 
 
 def _silence(below: BaseException | None) -> str:
