@@ -204,6 +204,34 @@ def test_what_is_being_asked_is_looked_up_although_others_wait_for_much(line, mo
     line.play(main)
 
 
+def test_a_new_question_is_looked_up_although_claims_end_all_the_time(line, monkeypatch):
+    """A server that is short of memory may forget a worker's word at once. New calls would wait for ever."""
+    monkeypatch.setattr("flatout.store.answers.LOOKED_UP", 10)
+    monkeypatch.setattr(line, "_live", lambda *workers, seconds: line.ends.update(dict.fromkeys(workers, 0.0)))
+
+    async def main() -> None:
+        one = Answers(AnswersInRedis(TEAM))
+        look, looks = one._shelf.look, []
+
+        def limited(wanted: Any, found: Found) -> None:
+            looks.append({each.key for each in wanted})
+            if len(looks) > 100:
+                raise OSError("it was asked too often")
+            look(wanted, found)
+
+        monkeypatch.setattr(one._shelf, "look", limited)
+        keys = [number.to_bytes(32, "big") for number in range(100)]
+        for key in keys:
+            one.asks(key, 0.0, lambda: None)
+        one._shelf._lapsed = True
+        assert await one.get(keys[0]) is None
+        assert await one.get(KEY) is None
+        assert any(KEY in each for each in looks[:5])
+        await one.close()
+
+    line.play(main)
+
+
 def test_whoever_waits_for_another_worker_asks_soon_if_the_server_is_dead(line):
     """A row would wait for minutes for an answer that nobody can hand over."""
 

@@ -36,6 +36,10 @@ MOST = 500
 LOOKED_UP = 500
 """Questions that are looked up at once. With more, the event loop would stand still while all their calls go on."""
 
+AGAIN = 0.8
+"""The share of them that may be what is being asked. New questions have the rest: claims may end all the time, where a
+server is short of memory."""
+
 HELD = 10_000
 """New answers that are held while the shelf is left alone. Those beyond are not kept."""
 
@@ -196,13 +200,13 @@ class Answers:
     def _look_up(self, loop: asyncio.AbstractEventLoop) -> None:
         """Give the thread what is to be looked up, and is not yet.
 
-        First what is being asked: each call that is sent before its look may be paid twice. New questions lose nothing
+        Mostly what is being asked: each call that is sent before its look may be paid twice. New questions lose nothing
         but time, and those that wait for other processes come again and again.
         """
         if self._reading or self._closed or not (self._asked or self._again):
             return
         again: list[Wanted] = []
-        while self._again and len(again) < LOOKED_UP:
+        while self._again and len(again) < AGAIN * LOOKED_UP:
             if (asking := self._asking.get(self._again.popleft())) is not None:
                 again.append(asking.wanted)
         most, found = LOOKED_UP - len(again), Found()
