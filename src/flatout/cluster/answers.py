@@ -37,7 +37,7 @@ AT_ONCE = 32
 """Answers that are read or written in one step. If all are the largest, that is 32 MB, for which all others wait."""
 
 CLAIMED_AT_ONCE = 100
-"""Questions that are claimed in one step, whose message is 18 KB. No answer is read in it."""
+"""Questions that are claimed, or given up, in one step, whose message is 18 KB. No answer is read in it."""
 
 LARGEST = 1 << 20
 """Bytes of the largest value. A larger answer is not kept."""
@@ -186,7 +186,7 @@ class AnswersInRedis:
         return lapsed
 
     def _free_all(self) -> None:
-        if freed := list(self._freed):  # any thread may add to it
+        for freed in parts(list(self._freed), CLAIMED_AT_ONCE):  # any thread may add to it
             self._unclaim([self._claims + key.hex() for key in freed], [self._worker])
             self._claimed.difference_update(freed)
             del self._freed[: len(freed)]
