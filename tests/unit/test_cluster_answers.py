@@ -204,6 +204,29 @@ def test_what_is_being_asked_is_looked_up_although_others_wait_for_much(line, mo
     line.play(main)
 
 
+def test_all_that_waits_gives_up_its_turn_when_the_server_is_back(line, monkeypatch):
+    """Of thousands of rows, hundreds would be sent before they are looked up, and paid twice."""
+    monkeypatch.setattr("flatout.store.answers.LOOKED_UP", 10)
+
+    async def main() -> None:
+        one = Answers(AnswersInRedis(TEAM))
+        keys = [number.to_bytes(32, "big") for number in range(100)]
+        assert await asyncio.gather(*map(one.get, keys)) == [None] * len(keys)
+        given_up = [asyncio.Event() for _ in keys]
+        for key, event in zip(keys, given_up, strict=True):
+            one.asks(key, 0.0, event.set)
+        line.away = True
+        assert await one.get(KEY) is None
+        line.away = False
+        line.steps.clear()
+        await given_up[0].wait()
+        assert all(event.is_set() for event in given_up)
+        assert len(line.steps) <= 2
+        await one.close()
+
+    line.play(main)
+
+
 def test_a_new_question_is_looked_up_although_claims_end_all_the_time(line, monkeypatch):
     """A server that is short of memory may forget a worker's word at once. New calls would wait for ever."""
     monkeypatch.setattr("flatout.store.answers.LOOKED_UP", 10)

@@ -69,8 +69,8 @@ class Answers(Protocol):
     def asks(self, key: bytes, since: float, needless: Callable[[], object], /) -> None:
         """Note that the caller asks from now on, until `put` or `let_go`.
 
-        ``needless`` is called if it turns out that there is an answer after all, or that another process asks. `get`
-        then returns the answer, or waits for it.
+        ``needless`` is called if there may be an answer after all, or another process may ask. The caller looks again:
+        `get` then returns the answer, or waits for it.
         """
         ...
 

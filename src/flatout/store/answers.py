@@ -156,7 +156,8 @@ class Answers:
     def asks(self, key: bytes, since: float, needless: Callable[[], object]) -> None:
         """Note that the caller asks from now on, until `put` or `let_go`.
 
-        ``needless`` is called, in the event loop, if the shelf comes back and has an answer, or another process asks.
+        ``needless`` is called, in the event loop, when the shelf comes back, and if it turns out that it has an answer,
+        or that another process asks.
         """
         self._asking[key] = Asking(Wanted(key, since, claims=True, reads=False), needless)
         if self._failing:
@@ -354,12 +355,18 @@ class Answers:
     # Failures
 
     def _make_up(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The shelf is back: write what is held, and look up what is asked, until others have written theirs, too."""
+        """The shelf is back: write what is held, and look up what is asked, until others have written theirs, too.
+
+        All that waits for its turn gives it up at once, and is looked up as a new question: thousands are sent faster
+        than they are looked up.
+        """
         if self._waits is not None:
             self._waits.cancel()
             self._waits = None
         self._write_soon(loop)
-        for seconds in (0.0, self._shelf.poll, self._shelf.poll + self._shelf.rest):
+        for asking in tuple(self._asking.values()):
+            asking.needless()
+        for seconds in (self._shelf.poll, self._shelf.poll + self._shelf.rest):
             loop.call_later(seconds, self._look_all_up_again, loop)
 
     def _rests(self, loop: asyncio.AbstractEventLoop) -> bool:
