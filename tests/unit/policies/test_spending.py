@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flatout.policies.spending import ENOUGH, GROWS, SHAPES, Funds, Shape, Shapes
+from flatout.policies.spending import ENOUGH, GROWS, OVERTAKEN, SHAPES, Funds, Reservation, Shape, Shapes
 from flatout.values.budget import OVER
 
 MOST = 1.0
@@ -155,3 +155,16 @@ def test_its_repr_shows_the_sums():
     """A blocked budget could not be looked into."""
     assert repr(Funds(5.0)) == "Funds(spent=$0.0000, reserved=$0.0000, amount=$5)"
     assert repr(Shape()) == "Shape(mean=1.0000, seen=0)"
+
+
+def test_an_attempt_that_many_others_overtook_holds_up_no_learning():
+    """One call that hangs for an hour would have the worst case reserved for all others meanwhile."""
+    shape = Shape()
+    hangs = Reservation(shape, 1.0)
+    shape.begin(hangs)
+    for _ in range(2 * OVERTAKEN + ENOUGH):
+        held = Reservation(shape, 1.0)
+        shape.begin(held)
+        shape.end(held, 0.01)
+    assert hangs.late
+    assert shape.seen >= ENOUGH

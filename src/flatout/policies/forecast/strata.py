@@ -84,10 +84,6 @@ class Stratum(Generic[RowT]):
             self.done_size += entry.size
         self._keep(entry)
 
-    def wants(self, mark: int) -> bool:
-        """Whether a row with this mark would be kept."""
-        return len(self._heap) < self._most or mark < -self._heap[0][0]
-
     def join(self, other: Stratum[RowT]) -> None:
         """Take in all rows of another stratum."""
         self.rows += other.rows
