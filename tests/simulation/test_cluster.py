@@ -170,7 +170,7 @@ def test_many_workers_use_a_limit_that_few_calls_fill(run, count, words, limits)
 
     async def course(world):
         world.start(count, **limits)
-        await asyncio.sleep(60.0)
+        await asyncio.sleep(20.0)
         before = stats(world)
         await asyncio.sleep(120.0)
         after, kind = stats(world), "tokens_admitted" if words > 1 else "admitted"

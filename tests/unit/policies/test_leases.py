@@ -12,7 +12,7 @@ from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.leased_slots import POLL
-from flatout.policies.pacing.leases import ACTIVE, GRACE, RETURN, SILENT, Keeper
+from flatout.policies.pacing.leases import ACTIVE, FAR, GRACE, RETURN, SILENT, Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.team import LOOK, Team
 
@@ -224,6 +224,19 @@ def test_the_share_of_a_worker_that_dies_is_the_others_within_a_second():
     before = len(world.sent)
     world.run(5.0)
     assert len(world.sent) - before >= 0.99 * 500.0
+
+
+def test_where_few_calls_go_workers_take_turns_and_none_dies_with_much_of_the_limit():
+    """A low limit would lie idle for a minute after some machines were taken away, or be used by the first alone."""
+    world = World(16, 1.0)
+    world.run(100.0, step=0.05)
+    assert len(world.sent) >= 0.95 * 100.0
+    assert world.fairness() >= 0.9
+    del world.members[1:]
+    world.run(2.0 * FAR, step=0.05)
+    before = len(world.sent)
+    world.run(20.0, step=0.05)
+    assert len(world.sent) - before >= 19
 
 
 def test_one_that_has_calls_gets_the_whole_limit_beside_many_that_have_none():
