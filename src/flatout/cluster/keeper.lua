@@ -10,7 +10,7 @@
 -- ARGV[4…] what `News` holds
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
-local FAR, AGAIN, ACTIVE, SILENT, STEP, QUIET, RETURN = 2.5, 0.1, 10, 1, 0.5, 0.5, 0.8
+local FAR, AGAIN, ACTIVE, SILENT, STEP, QUIET, RETURN = 2.5, 1, 10, 1, 0.5, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10

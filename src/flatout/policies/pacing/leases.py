@@ -29,8 +29,8 @@ FAR = 2.5
 """Most seconds from the present at which a lease may begin. Further ahead it would be lost for longer with its worker,
 and what calls turn out not to use would be used later. So a worker asks again later, and each has its turn."""
 
-AGAIN = 0.1
-"""Least seconds after which to ask again."""
+AGAIN = 1.0
+"""Least seconds after which to ask again. What is leased until then lasts for longer: ``FAR / 2``, at least."""
 
 GRACE = 0.4
 """Most seconds by which a unit may go too late. Then it is lost: others may be in its place.
