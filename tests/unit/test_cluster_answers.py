@@ -54,7 +54,7 @@ def described() -> bytes:
 
 
 async def written(answers: Answers) -> None:
-    """Wait until everything is written. The virtual clock does not wait for the thread that writes."""
+    """Wait until everything is written."""
     await asyncio.sleep(0.01)
     await answers.get(b"none", claims=False)
 

@@ -27,6 +27,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple
 
+from flatout.tasks.loop import thread_begins, thread_ends
 from flatout.values.answers import Found, New, Shelf, Wanted
 from flatout.values.kept import Kept
 
@@ -336,9 +337,11 @@ class Answers:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._written, new, writing.exception(), loop)
 
+        thread_begins(loop)
         self._thread.submit(self._shelf.keep, new).add_done_callback(done)
 
     def _written(self, new: list[New], error: BaseException | None, loop: asyncio.AbstractEventLoop) -> None:
+        thread_ends(loop)
         self._writing = False
         self._judge(error, loop)
         if error is not None:

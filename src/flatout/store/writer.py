@@ -24,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from flatout.errors import StoreError
+from flatout.tasks.loop import thread_begins, thread_ends
 
 from .commits import ChangeKind, Changes, Commits, Waiting
 from .database import Place
@@ -208,8 +209,7 @@ class Writer:
         if group.durable:
             self._hand_over(self._open[False])  # an attempt is recorded before its item is finished
         self._open[group.durable] = None
-        if (begins := getattr(group.loop, "thread_begins", None)) is not None:
-            begins()  # a virtual clock stands still while the thread is at work
+        thread_begins(group.loop)
         self._queue.put(group)
 
     def _hand_over_all(self) -> None:
@@ -287,8 +287,7 @@ def _resolve(group: _Group, rejected: dict[Waiting, StoreError], fault: StoreErr
             else:
                 future.set_exception(error)
                 future.exception()  # whoever waits for many looks at the first failure only
-    if (ends := getattr(group.loop, "thread_ends", None)) is not None:
-        ends()
+    thread_ends(group.loop)
 
 
 def _copy_of(error: StoreError) -> StoreError:

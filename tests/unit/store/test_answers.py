@@ -37,7 +37,7 @@ def text(found: Kept | None) -> str | None:
 
 
 async def written(answers: Answers) -> None:
-    """Wait until everything is written. The virtual clock does not wait for the thread that writes."""
+    """Wait until everything is written."""
     await asyncio.sleep(1)
     await answers.get(bytes(32), claims=False)
 
