@@ -255,7 +255,7 @@ def test_garbled_answers_are_made_good(server: Llmock) -> None:
 
 
 def broken_in(server: Llmock, faults: list[str]) -> None:
-    """Ten calls for each fault and wire format, of which the fault meets five, once each; all are answered in full.
+    """Ask ten calls for each fault and wire format. The fault breaks five of them once; all are answered in full.
 
     Each broken call has a model of its own. Else the faults would meet whoever comes first, a call that is repeated as
     well as a new one; after two faults it waits twice, and with full jitter the second wait may be the shorter one.

@@ -7,7 +7,7 @@ from numbers import Integral
 from typing import Any
 
 MOST_COUNT = 2**53
-"""The largest count: larger ones are not exact as float, and some are none at all."""
+"""The largest count. A float holds larger whole numbers only roughly, and the largest of them not at all."""
 
 
 def is_count(value: Any) -> bool:

@@ -169,7 +169,7 @@ def test_why_tells_a_stranger_what_is_different(provider, capsys, before, now, s
 
 
 def test_why_looks_into_the_cache_of_the_run(provider, capsys, monkeypatch, tmp_path):
-    """Users would read what another cache lacks, or that there is none, though their run has one."""
+    """Users would read of another cache, or that the run had none."""
     run(["a"], "before.jsonl", "--cache", "a.cache")
     run(["b"], "out.jsonl", "--cache", "a.cache")
     run(["b"], "without.jsonl")

@@ -91,7 +91,9 @@ class Afar:
         return self.looked(look)
 
     def lacks(self) -> str | None:
-        """What it would be in, in a word, if it is sure that there is none. Not everybody who may write may look."""
+        """What is missing around it, in a word, such as its bucket. None if nothing is, or if we may not look: some may
+        write and not look.
+        """
         is_hub = "hf" in self._files.protocol
         root = self._file.partition("/")[0]
         try:
