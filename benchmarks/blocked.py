@@ -60,7 +60,7 @@ class Scene(Struct, frozen=True):
 
 
 class Both(Struct):
-    """Two limits at once, of which the provider tells the first."""
+    """Two limits at once. The provider tells only the first."""
 
     first: Window
     second: Window
