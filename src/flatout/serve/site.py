@@ -134,7 +134,7 @@ def query(request: Request) -> Mapping[str, str]:
 
 
 def send_page(answer: Answer, request: Request, found: Sequence[dict[str, Any]], *, usual: int, most: int) -> None:
-    """Send a page of a list, as OpenAI's clients ask for it: up to ``limit`` items, beginning behind the item ``after``.
+    """Send a page of a list, as OpenAI's clients ask for it: up to ``limit`` items, beginning behind ``after``.
 
     Args:
         answer: where to.
