@@ -24,8 +24,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from flatout.serving.requests import Request
-from flatout.serving.server import Answer, HttpServer
+from flatout.http_server.requests import Request
+from flatout.http_server.server import Answer, HttpServer
 from flatout.tasks.loop import loop_factory
 
 CONNECTIONS = 64

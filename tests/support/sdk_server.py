@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from flatout.serving.requests import Request
-from flatout.serving.server import Answer, HttpServer
+from flatout.http_server.requests import Request
+from flatout.http_server.server import Answer, HttpServer
 from flatout.testing import ProviderModel, ProviderSettings
 from flatout.testing._batches import _gemini_rows
 from flatout.testing._exchange import SimulatedExchange, begin

@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from flatout.errors import ConfigError, FlatoutError, RunLocked
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 from flatout.tasks.loop import wall
 
 from .batch_input import MOST_BYTES, Fault, Rows, read

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from flatout.edge.relay import RelayedStream, relayed, whole
 from flatout.errors import BudgetExceeded, CallError, ConfigError, DeadlineExceeded, InvalidRequest
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 from flatout.journey import AttemptNotes, Journey
 from flatout.layer import Response
 from flatout.money.attempt import Money
 from flatout.providers.relay import Inbound, Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import JSON, read_object, refusal_of
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
 
 from .callers import Caller
 from .gate import Gate, KeyRemoved, Place, QueueFull

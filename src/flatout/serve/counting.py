@@ -11,6 +11,8 @@ import msgspec
 
 from flatout.edge.relay import relayed
 from flatout.errors import CallError, ConfigError
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 from flatout.lanes.batch.formats.wire import Server
 from flatout.layer import Response
 from flatout.policies.pacing.tokens import Estimator
@@ -18,8 +20,6 @@ from flatout.providers.formats.anthropic import VERSION
 from flatout.providers.relay import Relayed, Wire, inbound_for
 from flatout.providers.relay.codec import for_model
 from flatout.providers.relay.inbound import JSON, read_object
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
 from flatout.values import Target
 
 from .callers import Caller

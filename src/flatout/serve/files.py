@@ -17,8 +17,8 @@ from typing import Any, BinaryIO
 import msgspec
 from msgspec import Struct
 
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 
 from .callers import Caller
 from .forms import Part, form

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from msgspec import Struct
 
-from flatout.serving.requests import Request
+from flatout.http_server.requests import Request
 
 from .guard import Denied
 

@@ -17,8 +17,8 @@ from flatout.config.folders import state_folder
 from flatout.durable.course import recorded
 from flatout.durable.opening import opened
 from flatout.errors import ConfigError
+from flatout.http_server.server import HttpServer
 from flatout.presence import AGAIN
-from flatout.serving.server import HttpServer
 from flatout.store.gateway import JOB
 from flatout.transports import descriptors
 from flatout.values.secret import Secret

@@ -10,10 +10,10 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from flatout.errors import ConfigError
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 from flatout.providers.relay import inbound_for
 from flatout.providers.relay.inbound import JSON
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
 
 from .callers import Caller, Callers
 from .calls import Calls, refuse
@@ -48,7 +48,7 @@ _log = logging.getLogger("flatout")
 
 
 class Site:
-    """Answers requests (a `flatout.serving.server.Handler`).
+    """Answers requests (a `flatout.http_server.server.Handler`).
 
     Args:
         guard: looks at each request first.

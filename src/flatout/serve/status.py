@@ -13,8 +13,8 @@ from msgspec import to_builtins
 from flatout.budgets import account as account_of
 from flatout.client.commands import known
 from flatout.errors import ConfigError
-from flatout.serving.answer import Answer
-from flatout.serving.requests import Request
+from flatout.http_server.answer import Answer
+from flatout.http_server.requests import Request
 from flatout.store.gateway import FACT, CallerServed, Served, served_by, summed
 from flatout.values.accounts import Account
 from flatout.values.budget import Budget

@@ -14,8 +14,8 @@ from types import TracebackType
 
 import msgspec
 
-from flatout.serving.requests import Request
-from flatout.serving.server import Answer, HttpServer
+from flatout.http_server.requests import Request
+from flatout.http_server.server import Answer, HttpServer
 from flatout.tasks.loop import loop_factory
 
 from ._batches._desk import about_batches

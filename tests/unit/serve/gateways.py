@@ -11,10 +11,10 @@ from typing import Any
 from msgspec import Struct
 
 from flatout import Client
+from flatout.http_server.requests import Request
+from flatout.http_server.server import Answer
 from flatout.serve.keys import Keyring
 from flatout.serve.listen import Asked, Gateway
-from flatout.serving.requests import Request
-from flatout.serving.server import Answer
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, run_virtual
 
 CHAT = {"model": "gpt-5-mini", "messages": [{"role": "user", "content": "Spam or ham?"}]}

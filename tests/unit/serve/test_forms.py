@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flatout.http_server.requests import Request
 from flatout.serve.forms import MOST_PARTS, Part, form
 from flatout.serve.guard import Denied
-from flatout.serving.requests import Request
 
 BOUNDARY = "x--flatout"
 FIELD = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n'.encode()

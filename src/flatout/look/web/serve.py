@@ -7,8 +7,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
-from flatout.serving.requests import Request
-from flatout.serving.server import Answer, HttpServer
+from flatout.http_server.requests import Request
+from flatout.http_server.server import Answer, HttpServer
 
 from .feed import Feed
 from .guard import user_of

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from flatout.serving import server as http
-from flatout.serving.incoming import ROOM
-from flatout.serving.requests import MAX_BODY, Request
-from flatout.serving.server import Answer, Handler, HttpServer
+from flatout.http_server import server as http
+from flatout.http_server.incoming import ROOM
+from flatout.http_server.requests import MAX_BODY, Request
+from flatout.http_server.server import Answer, Handler, HttpServer
 from flatout.tasks.loop import loop_factory
 from tests.support.raw_server import LONG
 

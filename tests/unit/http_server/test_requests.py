@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.serving.requests import MAX_BODY, MAX_HEAD, Request, RequestReader
+from flatout.http_server.requests import MAX_BODY, MAX_HEAD, Request, RequestReader
 
 CHUNKED = b"transfer-encoding: chunked\r\n"
 KINDS = (
