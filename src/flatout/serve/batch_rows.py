@@ -150,7 +150,7 @@ class RowAsker:
                 await asyncio.sleep(_FULL)
             except KeyRemoved:
                 if self._caller.removed:  # else it has another one, and its batches go on
-                    raise
+                    await asyncio.Event().wait()  # the batch ends, and cancels this row: it was not sent, so not failed
 
 
 def kept(reply: Reply[Any], body: bytes) -> Reply[Any]:

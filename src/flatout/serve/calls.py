@@ -271,6 +271,8 @@ def refuse(answer: Answer, error: Exception, inbound: Inbound) -> None:
     elif isinstance(error, QueueFull):
         headers = {**JSON, "retry-after": f"{math.ceil(error.retry_after)}"}
         answer.send(429, headers, inbound.refusal(429, "rate_limit_error", str(error)))
+    elif isinstance(error, KeyRemoved):  # as of a call that comes after the removal
+        answer.send(401, {**JSON, **_FINAL}, inbound.refusal(401, "authentication_error", str(error)))
     elif isinstance(error, CallError | ConfigError):
         _send(answer, refusal_of(error, inbound), inbound)
     else:

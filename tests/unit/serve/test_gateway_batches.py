@@ -162,6 +162,7 @@ def test_a_cancelled_batch_leaves_what_it_has():
     batch, answers = world.run(main)
     assert batch["status"] == "cancelled"
     assert 0 < len(answers) == batch["request_counts"]["completed"] < 200
+    assert batch["error_file_id"] is None
     assert world.provider.stats()["received"] < 100
     (caller,) = world.gateway.callers
     assert caller.calls - caller.failed - caller.hung_up == len(answers)
@@ -256,7 +257,9 @@ def test_a_batch_whose_key_was_removed_leaves_what_it_has(tmp_path: Path, metada
 
 @pytest.mark.parametrize(("metadata", "others"), [(LIVE, True), (None, True), (LIVE, False)])
 def test_a_batch_ends_when_its_key_is_removed(tmp_path: Path, metadata: dict[str, str] | None, others: bool):
-    """A batch of a key that leaked would be asked and paid for until its last row."""
+    """A batch of a key that leaked would be asked and paid for until its last row. Rows that were not sent would be
+    told as failures of the provider (502).
+    """
     ring = tmp_path / "keys.json"
     made = keys.add("team-a", Allowed(), ring)
     if others:

@@ -558,7 +558,9 @@ def test_numbers_that_are_none_are_no_fault_of_the_gateway(file: Path, asked: di
 
 
 def test_what_a_removed_key_has_waiting_is_not_sent(file: Path):
-    """Thousands of calls of a key that leaked would still be sent and paid for, and money stay lent to it."""
+    """Thousands of calls of a key that leaked would still be sent and paid for, and money stay lent to it. A client
+    that gets a 400 would look for the fault in its request.
+    """
     made = keys.add("team-a", Allowed(budget=Budget(20.0, "day", "key team-a"), rpm=60), file)
     other = keys.add("team-b", Allowed(), file)
 
@@ -575,7 +577,7 @@ def test_what_a_removed_key_has_waiting_is_not_sent(file: Path):
 
     got = World(keys=file).run(main)
     assert 5 <= got.count(200) <= 8
-    assert got.count(400) == 50 - got.count(200)
+    assert got.count(401) == 50 - got.count(200)
 
 
 def test_keys_that_are_made_at_once_are_all_kept(file: Path):
@@ -608,7 +610,7 @@ def test_what_of_a_removed_key_waits_for_money_is_not_sent(file: Path):
             return got
 
     world = World(ProviderSettings(latency=3.0), keys=file)
-    assert sorted(world.run(main)) == [200, *[400] * 19]
+    assert sorted(world.run(main)) == [200, *[401] * 19]
     assert world.provider.stats()["received"] == 1
 
 
@@ -628,4 +630,4 @@ def test_what_a_replaced_key_has_waiting_is_not_sent(file: Path):
 
     got = World(keys=file).run(main)
     assert 5 <= got.count(200) <= 8
-    assert got.count(400) == 50 - got.count(200)
+    assert got.count(401) == 50 - got.count(200)
