@@ -10,14 +10,17 @@ from flatout.store.ledger import Batch, Seen
 UNSEEN = "at the provider"
 """The state of a batch as long as the provider has told none."""
 
+UPLOADING = "uploading"
+"""The state of a batch whose rows are on their way to the provider, which takes minutes for a large one."""
+
 UNSENT = "being submitted"
-"""The state of a batch that is not known to be at the provider yet."""
+"""The state of a batch whose rows the provider has as a file, and which is not known to be created yet."""
 
 
 def state_of(batch: Batch, seen: Seen | None) -> str:
     """How an open batch is: in the provider's own word, if it has one. It may hold anything."""
     if batch.state == "intended":
-        return UNSENT
+        return UPLOADING if batch.input_file is None else UNSENT
     return (seen.state if seen is not None else "") or UNSEEN
 
 

@@ -182,6 +182,22 @@ def test_the_progress_says_how_batches_are(job: Job) -> None:
     assert (progress.batches.open, progress.batches.states, progress.batches.took) == (4, STATES, None)
 
 
+def test_the_progress_says_that_rows_are_uploaded(job: Job) -> None:
+    """A run that sends 200 MB for minutes would look as if it waited for the provider."""
+    told: dict[str, str] = {}
+
+    def ask(what: str) -> None:
+        if what.startswith("before POST ") and what not in told:
+            assert job.runner is not None
+            job.runner.refresh()
+            told[what] = job.runner.progress.batches.states
+
+    job.wire.on_event = ask
+    job.run(detach=True)
+    assert told["before POST /files"] == "uploading"
+    assert told["before POST /batches"] == "being submitted"
+
+
 def ends_by(job: Job, *, drain: bool) -> list[Any]:
     """Tell a run to end once it has asked for its batches, as ``flatout ctl`` does. Returns what is answered."""
     answers: list[Any] = []
