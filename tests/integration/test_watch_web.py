@@ -179,12 +179,32 @@ def test_news_that_come_while_rows_are_asked_for_are_not_missed(folder: Path, se
       let asked = 0, arrives;
       const first = new Promise((resolve) => { arrives = resolve; });
       view.source.some = async () => { if (!asked++) await first; return { total: 0, rows: [] }; };
-      const both = [look(), look()];
+      look();
+      look();
       arrives();
-      await Promise.all(both);
+      while (looking) await new Promise((resolve) => setTimeout(resolve, 10));
       return asked;
     }"""
     assert page.evaluate(asked) == 2
+
+
+def test_what_is_new_stays_when_the_first_rows_arrive_after_it(folder: Path, serve: Any, browser: Browser) -> None:
+    """The page of a run that ends while it is opened would show what was known before, for ever."""
+    page, rows, news = blank(browser), list[Any](), list[Any]()
+    page.route("**/rows?*", lambda asked: rows.append(asked))
+    page.route("**/events", lambda asked: news.append(asked))  # nothing else is new
+    page.goto(serve(folder, "usual.flatout").address)
+    page.locator("h1").wait_for()
+    eventually(lambda: rows)
+    page.evaluate("update({ ...latest, runs: [{ ...latest.runs[0], headline: 'It is over' }] })")
+    assert page.locator("html[data-ready=yes]").count() == 0  # it has no rows yet
+    page.unroute("**/rows?*")
+    for each in rows:
+        each.continue_()
+    page.wait_for_selector("html[data-ready=yes]")
+    assert page.locator(".open").count() > 0
+    expect(page.locator("h1")).to_have_text("It is over.")
+    page.close()
 
 
 def test_nothing_of_a_run_is_executed(folder: Path, serve: Any, look: Any) -> None:

@@ -109,28 +109,31 @@ function columnOf(rows) {
   return made;
 }
 
-let looking = false, news = false;
+let looking = null, news = false;
 
 /** Ask for the rows again, one question at a time; while a search goes on, at once. */
-async function look() {
-  news = true;
-  if (looking) return;
-  looking = true;
-  while (news) { // the last news may come while its predecessor is asked about
-    news = false;
-    await view.show();
-  }
-  looking = false;
-  if (view.more) setTimeout(look, 50);
+function look() {
+  if (looking) news = true; // it may have come while its predecessor is asked about
+  else looking = view.show().then(looked);
 }
 
-/** Called before the page is shown for the first time. */
-function begin(report) {
+function looked() {
+  const again = news;
+  looking = null;
+  news = false;
+  if (again) look();
+  else if (view.more) setTimeout(look, 50);
+}
+
+/** Show the page for the first time, and then what is new. Done when its first rows are there. */
+async function begin(report) {
   live = true;
   kept.always("standing", () => standing.shown);
   update(report);
+  const first = looking;
   connect();
   document.addEventListener("visibilitychange", () => { // a page that nobody sees costs nothing
     if (document.hidden) { source.close(); clearTimeout(again); } else connect();
   });
+  await first;
 }

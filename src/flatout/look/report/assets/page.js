@@ -114,9 +114,11 @@ function footOf(report) {
 async function build() {
   const main = document.getElementById("report"), report = JSON.parse(document.getElementById("data").textContent);
   if (report.rows) view = new RowsView(new PackedRows(report.rows, await unpacked(report.rows.packed)));
-  if (report.served) begin(report);
-  if (view) await view.show();
-  present(report);
+  if (report.served) await begin(report);
+  else {
+    if (view) await view.show();
+    present(report);
+  }
   let width = main.clientWidth;
   window.addEventListener("beforeprint", () => { printing = true; drawAll(); });
   window.addEventListener("afterprint", () => { printing = false; drawAll(); });
