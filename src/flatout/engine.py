@@ -6,9 +6,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
 
@@ -27,7 +27,7 @@ from .providers.wire.hints import hint_at
 from .stack import KeptAnswers, Stack
 from .store.memory import Memory
 from .tasks.closing import close_all
-from .values import Call, Endpoint, Limits, Reply, Route, Target
+from .values import Call, Endpoint, Limits, Reply, Result, Route, Target
 from .values.place import is_place
 
 if TYPE_CHECKING:
@@ -183,9 +183,27 @@ class Engine:
                 self._check_parts(call, model, self.targets.routes.models(other))
         self._accepted.add(kind)
 
-    def saved(self, call: Call, reply: Reply, answered_by: str | None) -> float | None:
-        """See `flatout.Client.saved`. ``answered_by`` names the target of a route; None if there was no choice."""
-        model = answered_by or call.model or self.targets.model
+    def go_on(self, run: Hashable, spent: float, *, answered: bool = False) -> None:
+        """Go on with a run of earlier processes.
+
+        Args:
+            run: the run. What it spent counts once.
+            spent: the US dollars that they spent on it, which count towards the budget.
+            answered: whether it has answers. Then a refusal concerns its own call, however many there are.
+        """
+        self.stack.purse.go_on(run, spent)
+        if answered:
+            self.stack.limiters.trust()
+
+    def saved(self, result: Result[Any]) -> float | None:
+        """US dollars that the provider's prompt cache saved in a result's answer, less what it cost to write.
+
+        None if there is no answer, or if a price is unknown or not loaded yet.
+        """
+        call, reply = result.call, result.reply if result.reply is not None else getattr(result.error, "reply", None)
+        if call is None or reply is None:
+            return None
+        model = (result.trail[-1].target if result.trail else None) or call.model or self.targets.model
         if not isinstance(model, str) or self.targets.is_local(model):
             return None
         try:

@@ -62,7 +62,7 @@ SEARCHED = {
     "requests": "finding the limit on requests",
     "concurrency": "finding how many calls at once the server takes",
 }
-"""Their descriptions if the limit is unknown; see `flatout.Client.searched`."""
+"""Their descriptions if the limit is unknown; see `flatout.limiters.Limiters.searched`."""
 
 
 class Event(Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from .config.folders import cache_folder
 from .config.settings import Settings
 from .events import Events
-from .layers.limit import Limit
+from .layers.limit import Limit, TargetStatus
 from .policies.failures.health import TargetHealth
 from .policies.pacing.ahead import MINUTE
 from .policies.pacing.pacer import Pacer
@@ -299,6 +299,18 @@ class Limiters:
             if not self.knows(target):
                 self.find(target)
         return [each.imagined(now, later=later) for each in dict.fromkeys(map(self.of, targets))]
+
+    def status(self) -> list[TargetStatus]:
+        """The present state of each target in use."""
+        limits = list(self.limits.values())  # a copy: exporters call this from other threads
+        return [limit.status() for limit in limits]
+
+    def searched(self) -> frozenset[str]:
+        """The causes of waiting (see `flatout.events.WAITS`) whose limit is unknown, so flatout searches for it."""
+        pacers = [limit.pacer for limit in self.limits.values() if limit.pacer is not None]
+        requests = not all(pacer.knows_requests for pacer in pacers)
+        concurrency = any(pacer.limits.concurrency is None for pacer in pacers)
+        return frozenset([*(["requests"] if requests else []), *(["concurrency"] if concurrency else [])])
 
     def change(self) -> None:
         """Follow limits that the user has changed."""

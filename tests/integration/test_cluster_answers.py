@@ -133,7 +133,7 @@ def test_rows_that_wait_for_their_turn_are_not_paid_again_after_an_outage(redis,
         async with Client(
             "m", base_url="http://sim/v1", transport=wire, config={}, cache=address, limits=limits
         ) as one:
-            await one.engine.find_shared()
+            await one._engine.find_shared()
             if middle:
                 await one.gather(first)
             await (asyncio.to_thread(redis.kill) if how == "killed" else asyncio.to_thread(redis.stop))

@@ -157,7 +157,7 @@ def test_a_route_fills_the_cache_of_each_of_its_targets(order):
         transport = SimulatedTransport(model)
         async with Client(route, transport=transport, config=config, limits=limits, prompt_cache="auto") as client:
             results = await client.gather(rows(400, rules(2_000)))
-            return results, asyncio.get_running_loop().time(), [client.saved(result) for result in results]
+            return results, asyncio.get_running_loop().time(), [client._engine.saved(result) for result in results]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ANTHROPIC_API_KEY", "one")

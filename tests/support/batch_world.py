@@ -156,7 +156,7 @@ class World:
                 job = reader.info().job
             store = RunFile.open(self.run_file, job=job)
             try:
-                lane = BatchLane(self.client().engine, store.ledger, str(self.run_file), _no_row)
+                lane = BatchLane(self.client()._engine, store.ledger, str(self.run_file), _no_row)
                 await lane.cancel()
             finally:
                 await store.close()

@@ -152,11 +152,12 @@ def test_a_step_of_the_server_s_clock_takes_no_money_from_those_that_live(server
     async def main() -> None:
         async with client(Wire(lambda _: completion("x", tokens=10))) as one, client(Wire()) as other:
             await one.call(calls(1)[0])
-            one.purse._funds.amount += (await one.purse._lender.lend(1.5, one.purse.used())).usd
-            assert (await other.purse._lender.lend(0.1, 0.0)).usd == pytest.approx(0.1, abs=0.05)
+            purse, lender = one._engine.stack.purse, other._engine.stack.purse._lender
+            purse._funds.amount += (await purse._lender.lend(1.5, purse.used())).usd
+            assert (await lender.lend(0.1, 0.0)).usd == pytest.approx(0.1, abs=0.05)
             await asyncio.sleep(BEAT)
             server.ahead = 1_000.0
-            assert (await other.purse._lender.lend(1.0, 0.0)).usd == 0.0
+            assert (await lender.lend(1.0, 0.0)).usd == 0.0
 
     server.play(main)
 
@@ -182,7 +183,7 @@ def test_what_is_not_needed_goes_back_to_the_others(server):
     async def main() -> None:
         async with client(Wire(lambda _: completion("x", tokens=10))) as made:
             await made.call(calls(1)[0])
-            purse, (pot,) = made.purse, server.pots.values()
+            purse, (pot,) = made._engine.stack.purse, server.pots.values()
             loan = await purse._lender.lend(1.0, purse.used())
             purse._funds.amount += loan.usd
             assert pot.held() >= 1.0
@@ -222,7 +223,7 @@ def test_money_is_given_back_once_though_the_giver_is_cancelled_or_the_server_go
     async def main() -> None:
         async with client(Wire(lambda _: completion("x", tokens=10))) as made:
             await made.call(calls(1)[0])
-            purse = made.purse
+            purse = made._engine.stack.purse
             lender = purse._lender
             purse._funds.amount += (await lender.lend(1.0, purse.used())).usd
             server.away = away
@@ -278,7 +279,7 @@ def test_a_server_that_is_not_there_is_named_and_nothing_is_sent(server):
     with pytest.raises(
         ConfigError, match=r"\$2 a day \(redis://host:6379/0/team\) cannot be reached, so nothing is sent"
     ):
-        client(Wire()).purse.check()
+        client(Wire())._engine.stack.purse.check()
 
 
 @pytest.mark.parametrize("scope", ["ray://team", "redis://host:6379/0", "redis://:hunter2@host/0/team"])

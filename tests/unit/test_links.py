@@ -43,9 +43,9 @@ def test_threads_that_ask_at_once_share_one_connection(monkeypatch: pytest.Monke
     entered = threading.Semaphore(0)
     monkeypatch.setattr(links, "link_to", lambda place: SlowLink(made, entered))
     client = Client("m", base_url="http://127.0.0.1:1/v1", limits=Limits(shared="redis://127.0.0.1/0/team"), config={})
-    target = client.engine.targets.target("m")
+    target = client._engine.targets.target("m")
     with ThreadPoolExecutor(2) as threads:
-        list(threads.map(client.engine.stack.limiters.check, [target, target]))
+        list(threads.map(client._engine.stack.limiters.check, [target, target]))
     assert len(made) == 1
 
 

@@ -156,5 +156,5 @@ def test_one_key_goes_to_no_two_endpoints(monkeypatch):
 def test_a_route_to_the_embedded_model_is_known_as_such():
     """Several workers would each compute with all processors."""
     client = Client("a/m", config={"endpoints": {"a": {"base_url": "http://a.test/v1"}}})
-    assert client.embeds(Route("a/m", fallback={"down": "local"}))
-    assert not client.embeds(Route("a/m"))
+    assert client._engine.targets.needs_local(Route("a/m", fallback={"down": "local"}))
+    assert not client._engine.targets.needs_local(Route("a/m"))

@@ -163,7 +163,7 @@ class Client(ManyCalls):
 
     async def __aenter__(self) -> Self:
         if self._control is not None:
-            await self._control.open(self)
+            await self._control.open(self._engine)
         self._engine.bind()
         return self
 

@@ -12,11 +12,12 @@ from typing import Any
 
 from msgspec import to_builtins
 
+from flatout.engine import Engine
 from flatout.errors import ConfigError
 from flatout.layers.limit import TargetNow
 from flatout.values.checks import is_positive
 
-from .steering import Change, Steering
+from .change import Change, steer, tell
 
 LIMITS = ("rpm", "tpm", "itpm", "otpm", "rpd", "concurrency")
 """The limits that can be set."""
@@ -31,12 +32,12 @@ class Commands:
     """Carries out the commands for one client.
 
     Args:
-        client: the client.
+        engine: the client's engine.
         name: what its calls are for, such as a file.
     """
 
-    def __init__(self, client: Steering, name: str) -> None:
-        self._client = client
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
         self._name = name
         self._paused = False
 
@@ -61,17 +62,17 @@ class Commands:
     _kind = "a program's client"
 
     def _status(self, _: dict[str, Any]) -> dict[str, Any]:
-        client = self._client
-        states = client.status()
+        stack = self._engine.stack
+        states = stack.limiters.status()
         return {
             "state": self._state(),
             "process": os.getpid(),
             "in_flight": sum(state.in_flight for state in states),
             "waiting": sum(state.waiting for state in states),
-            "cost": known(client.spent, client.unpriced),
-            "unknown_costs": client.unpriced,
-            "budget": to_builtins(client.purse.standing()),
-            "deadline": client.engine.stack.deadline.seconds,
+            "cost": known(stack.purse.spent, stack.purse.unknown),
+            "unknown_costs": stack.purse.unknown,
+            "budget": to_builtins(stack.purse.standing()),
+            "deadline": stack.deadline.seconds,
             "limits": self._limits(),
             "targets": {state.target: to_builtins(TargetNow.of(state)) for state in states},
         }
@@ -103,29 +104,30 @@ class Commands:
         if limits or deadline is not None:
             self._steer(Change(limits=limits, deadline=deadline, target=_target(request)), request["by"])
         if budget is not None:
-            self._client.purse.change(budget)
+            self._engine.stack.purse.change(budget)
             self._note(f"budget ${budget:g}", request["by"])
-        allowed, seconds = self._client.purse.budget, self._client.engine.stack.deadline.seconds
+        stack = self._engine.stack
+        allowed, seconds = stack.purse.budget, stack.deadline.seconds
         return {"limits": self._limits(), "budget": allowed and str(allowed), "deadline": seconds}
 
     def _limits(self) -> dict[str, dict[str, float]]:
         """The limits in force, by target; those that the user gave, where this process makes no calls itself."""
-        allowed = {state.target: dict(state.allows) for state in self._client.status()}
-        given = self._client.engine.targets.client_limits
+        allowed = {state.target: dict(state.allows) for state in self._engine.stack.limiters.status()}
+        given = self._engine.targets.client_limits
         return allowed or {"": {name: value for name in LIMITS if (value := getattr(given, name)) is not None}}
 
     # How
 
     def _in_flight(self) -> int:
-        return sum(state.in_flight for state in self._client.status())
+        return sum(state.in_flight for state in self._engine.stack.limiters.status())
 
     def _steer(self, change: Change, by: str) -> None:
         """Make a change, and let it be written down."""
-        self._client.steer(change, by)
+        steer(self._engine, change, by)
 
     def _note(self, what: str, by: str) -> None:
         """Let something else be written down that was done."""
-        self._client.tell(what, by)
+        tell(self._engine, what, by)
 
 
 def known(cost: float, unknown: int) -> float | None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from flatout.control import place
 from flatout.control.server import served
+from flatout.engine import Engine
 from flatout.errors import ConfigError
 
 from .commands import Commands
-from .steering import Steering
 
 KNOCK = 1.0
 """Seconds to wait for a program that may listen at the place already."""
@@ -25,15 +25,15 @@ class Control:
 
     Args:
         name: the name under which ``flatout ctl`` finds it: a path, with or without its suffix ``.ctl``.
-        commands: makes what carries out the requests, for a client and its name.
+        commands: makes what carries out the requests, for a client's engine and its name.
     """
 
-    def __init__(self, name: str | os.PathLike[str], commands: Callable[[Steering, str], Commands] = Commands) -> None:
+    def __init__(self, name: str | os.PathLike[str], commands: Callable[[Engine, str], Commands] = Commands) -> None:
         self._commands = commands
         self._name = Path(os.fspath(name).removesuffix(place.SUFFIX))
         self._open = AsyncExitStack()
 
-    async def open(self, client: Steering) -> None:
+    async def open(self, engine: Engine) -> None:
         """Open the socket.
 
         Raises:
@@ -41,7 +41,7 @@ class Control:
         """
         if await asyncio.to_thread(self._is_taken):
             raise ConfigError(f"another program is steered as {self._name}: give control another path")
-        commands = self._commands(client, str(self._name))
+        commands = self._commands(engine, str(self._name))
         where = await self._open.enter_async_context(served(partial(place.places, self._name), commands))
         if where is None:
             raise ConfigError(f"there can be no socket for {self._name}: give control a path that you may write")

@@ -18,6 +18,7 @@ from flatout.lanes.offers import Wanted
 from flatout.values import Call, OutputT, OutputType, Result
 from flatout.values.plan import Plan
 
+from .asker import ClientAsker
 from .one_call import OneCall
 
 if TYPE_CHECKING:
@@ -173,8 +174,8 @@ class ManyCalls(OneCall):
             asked = fan_out(self._all(calls, models, samples, options), self._result, lambda: self.window)
         else:
             made, job = self._all(calls, models, samples, options), self._job(models, samples)
-            part = getattr(calls, "is_part", False)
-            asked = durable_calls(made, store, asker=self, job=job, retry_failed=retry_failed, known=known, part=part)
+            asker, part = ClientAsker(self), getattr(calls, "is_part", False)
+            asked = durable_calls(made, store, asker=asker, job=job, retry_failed=retry_failed, known=known, part=part)
         asked = self._once_found(asked, models or ([options["model"]] if "model" in options else None))
         return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
 
@@ -220,12 +221,12 @@ class ManyCalls(OneCall):
         name = getattr(function, "__qualname__", type(function).__qualname__)
         described = getattr(function, "job", None)
         job = {"function": name, "model": self.model, **(described() if described is not None else {})}
-        job["server"] = self.servers(None)
+        job["server"] = self._engine.targets.servers(None)
         known: set[int] | None = set() if progress else None
         done = durable_map(
             items,
             store,
-            asker=self,
+            asker=ClientAsker(self),
             engine=self._engine,
             run=run,
             job=job,
@@ -309,7 +310,7 @@ class ManyCalls(OneCall):
         made = self._all(calls, models, samples, options if output is None else {**options, "output": output})
         return await plan_calls(
             made,
-            asker=self,
+            asker=ClientAsker(self),
             engine=self._engine,
             size=SampleSize.of(sample),
             usd=sample_budget,
@@ -341,7 +342,7 @@ class ManyCalls(OneCall):
         return calls_in_lane(
             Source(calls, lambda given: self._all(given, models, samples, dict(options))),
             wish,
-            asker=self,
+            asker=ClientAsker(self),
             engine=self._engine,
             place=store,
             job=self._job(models, samples),
@@ -360,7 +361,7 @@ class ManyCalls(OneCall):
         """The results, while their progress is shown. Each value of ``source`` has ``each`` results."""
         from flatout.progress._following import followed, rows_in
 
-        return followed(results, self, progress, total=rows_in(source, each), known=known)
+        return followed(results, self._engine, progress, total=rows_in(source, each), known=known)
 
     def _all(
         self, calls: Calls[Any], models: Sequence[str] | None, samples: int | None, options: dict[str, Any]
@@ -389,4 +390,5 @@ class ManyCalls(OneCall):
 
     def _job(self, models: Sequence[str] | None, samples: int | None) -> dict[str, Any]:
         """What makes the answers of two runs comparable."""
-        return {"model": self.model, "models": models, "samples": samples, "server": self.servers(models)}
+        server = self._engine.targets.servers(models)
+        return {"model": self.model, "models": models, "samples": samples, "server": server}

@@ -19,6 +19,7 @@ from flatout.journey import Journey
 from flatout.values import Call, CallLike, OutputT, OutputType, Reply, Result
 from flatout.values.reply import without_raw
 
+from .asker import ClientAsker
 from .steering import Steering
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class OneCall(Steering):
             return await ask()
         from flatout.progress._following import following, rows_in
 
-        async with following(self, progress, total=rows_in(texts)) as heard:
+        async with following(self._engine, progress, total=rows_in(texts)) as heard:
             return await ask(heard=heard)
 
     async def _embed_in_batches(
@@ -148,9 +149,14 @@ class OneCall(Steering):
             raise ConfigError("progress shows live embeddings only: leave it out")
         from flatout.lanes.embed import embed_in_batches  # loaded for those who want it
 
-        server = self._engine.targets.servers(None if model is None else [model])
         return await embed_in_batches(
-            texts, model=model, dimensions=dimensions, asker=self, engine=self._engine, place=store, server=server
+            texts,
+            model=model,
+            dimensions=dimensions,
+            asker=ClientAsker(self),
+            engine=self._engine,
+            place=store,
+            server=self._engine.targets.servers(None if model is None else [model]),
         )
 
     async def result(

@@ -20,7 +20,7 @@ from ._shown import Shows, shows_for
 from ._tally import Tally, batches_of
 
 if TYPE_CHECKING:
-    from flatout.client.overview import Overview
+    from flatout.engine import Engine
 
 ResultT = TypeVar("ResultT", bound=Result[Any])
 
@@ -32,7 +32,7 @@ ShowProgress = bool | Callable[[Progress], None]
 
 async def followed(
     results: AsyncGenerator[ResultT, None],
-    client: Overview,
+    engine: Engine,
     wanted: ShowProgress,
     *,
     total: int | None,
@@ -42,12 +42,12 @@ async def followed(
 
     Args:
         results: the results.
-        client: asks the calls.
+        engine: answers the calls.
         wanted: how the progress is shown.
         total: how many results there will be; None if nobody knows.
         known: the indexes of results that a run file had already; None without a run file.
     """
-    async with following(client, wanted, total=total, known=known) as heard, aclosing(results):
+    async with following(engine, wanted, total=total, known=known) as heard, aclosing(results):
         async for result in results:
             heard(result)
             yield result
@@ -55,12 +55,12 @@ async def followed(
 
 @asynccontextmanager
 async def following(
-    client: Overview, wanted: ShowProgress, *, total: int | None, known: set[int] | None = None, counts: str = "call"
+    engine: Engine, wanted: ShowProgress, *, total: int | None, known: set[int] | None = None, counts: str = "call"
 ) -> AsyncGenerator[Heard, None]:
     """Within the block, show the progress of the results that the yielded function receives. See `followed`.
 
     Args:
-        client: see `followed`.
+        engine: see `followed`.
         wanted: see `followed`.
         total: see `followed`.
         known: see `followed`.
@@ -68,7 +68,7 @@ async def following(
     """
     shows = shows_for(wanted)
     progress = Progress(counts=counts, total=total, started=asyncio.get_running_loop().time())
-    tally = _ResultTally(progress, client, known)
+    tally = _ResultTally(progress, engine, known)
     watching = asyncio.ensure_future(_watch(tally, progress, shows))
     try:
         yield tally.heard
@@ -100,8 +100,8 @@ async def _watch(tally: Tally, progress: Progress, shows: Shows) -> None:
 class _ResultTally(Tally):
     """Counts the money and the tokens of the results alone: the client may answer other calls at the same time."""
 
-    def __init__(self, progress: Progress, client: Overview, known: set[int] | None) -> None:
-        super().__init__(progress, client)
+    def __init__(self, progress: Progress, engine: Engine, known: set[int] | None) -> None:
+        super().__init__(progress, engine)
         self._known = known
 
     def heard(self, result: Result[Any]) -> None:
@@ -119,7 +119,7 @@ class _ResultTally(Tally):
     def refresh(self) -> None:
         """Read the clock, the state of every target, and the open batches."""
         super().refresh()
-        if lanes := lanes_of(self._client.engine):
+        if lanes := lanes_of(self._engine):
             self._progress.batches = batches_of(lanes)
 
     def _is_held(self, error: Exception) -> bool:

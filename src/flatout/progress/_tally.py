@@ -29,7 +29,7 @@ from flatout.values.route import Share
 from ._counters import Batches, Failure, Progress, PromptCacheUse
 
 if TYPE_CHECKING:
-    from flatout.client.overview import Overview
+    from flatout.engine import Engine
     from flatout.lanes.batch.lane import BatchLane
 
 _ON_THE_WIRE = ("connect", "first_byte", "body")
@@ -40,11 +40,11 @@ _SHORTEST_PAUSE = 1.0  # seconds; a shorter pause would only flicker
 class Tally:
     """Keeps one Progress up to date, from the client's events, from finished rows, and from the targets' state."""
 
-    def __init__(self, progress: Progress, client: Overview) -> None:
+    def __init__(self, progress: Progress, engine: Engine) -> None:
         self._progress = progress
-        self._client = client
+        self._engine = engine
         self._pauses: dict[str, tuple[float, str]] = {}
-        self._leave = client.events.subscribe(self._count)
+        self._leave = engine.events.subscribe(self._count)
 
     def leave(self) -> None:
         """Hear of no more events: another tally of the same run does."""
@@ -89,8 +89,8 @@ class Tally:
         return may_go_again(error)
 
     def _count_money(self) -> None:
-        self._progress.cost = self._client.spent
-        self._progress.unpriced = self._client.unpriced
+        self._progress.cost = self._engine.stack.purse.spent
+        self._progress.unpriced = self._engine.stack.purse.unknown
 
     def _share(self, result: Result[Any]) -> None:
         """Count what each target did for a row."""
@@ -100,7 +100,7 @@ class Tally:
             shares[leg.target] = shares.get(leg.target, Share()) + share
 
     def _prompt_cache(self, result: Result[Any], usage: Usage) -> PromptCacheUse:
-        saved = self._client.saved(result) or 0.0
+        saved = self._engine.saved(result) or 0.0
         return PromptCacheUse(read=usage.cached_tokens or 0, written=usage.cache_write_tokens or 0, saved=saved)
 
     def refresh(self) -> None:
@@ -109,8 +109,8 @@ class Tally:
         now = asyncio.get_running_loop().time()
         progress.elapsed = now - progress.started
         self._count_money()
-        progress.searched = self._client.searched()
-        states = self._client.status()
+        progress.searched = self._engine.stack.limiters.searched()
+        states = self._engine.stack.limiters.status()
         admitted = sum(state.in_flight for state in states)
         progress.in_flight = admitted if progress.capped is None else min(admitted, progress.capped)
         progress.waiting = sum(state.waiting for state in states)

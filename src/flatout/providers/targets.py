@@ -91,6 +91,15 @@ class Targets:
         """Whether a name means the embedded model: ``local``, unless flatout.toml or ``base_url`` says otherwise."""
         return self._server is None and model == EMBEDDED and EMBEDDED not in self._config.endpoints
 
+    def needs_local(self, model: str | None) -> bool:
+        """Whether a model, or a route to several, needs the embedded one, which a client starts itself.
+
+        Args:
+            model: the model; the client's when None.
+        """
+        name = self.model if model is None else model
+        return name is not None and any(map(self.is_local, self.routes.reachable(name)))
+
     @staticmethod
     def local(endpoint: Endpoint) -> Target:
         """The embedded model's target, once its server runs."""

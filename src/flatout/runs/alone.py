@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from flatout.client import Client
-from flatout.client.steering import Change
+from flatout.client import Client, engine_of
+from flatout.client.change import Change, steer
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.run import keep
@@ -95,7 +95,7 @@ class Alone:
         exporting = exporting_to(self._client, self._options, self._warn)
         flow = self._flow
         async with open_client as client, exporting, recorded(self._client, self._store, flow):
-            self._tally = Tally(self._progress, client)
+            self._tally = Tally(self._progress, engine_of(client))
             async with aclosing(fan_out(works, self._ask, lambda: client.window, flow)) as outcomes:
                 async for _ in outcomes:
                     pass
@@ -112,7 +112,7 @@ class Alone:
 
     def steer(self, change: Change, by: str) -> None:
         """Make a change. The course of the run records it."""
-        self._client.steer(change, by)
+        steer(engine_of(self._client), change, by)
 
     def skip(self, skip: Skip) -> bool:
         """Skip a row: see `UnderWay.skip`."""

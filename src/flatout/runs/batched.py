@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import astuple
 
-from flatout.client import Client
-from flatout.client.steering import Change
+from flatout.client import Client, engine_of
+from flatout.client.change import Change
 from flatout.durable.records import item_of
 from flatout.errors import BudgetExceeded, ConfigError
 from flatout.lanes.batch.lane import BatchLane
@@ -73,7 +73,8 @@ class Batched:
         self._options = options
         self._progress = progress
         self._warn = warn
-        self.lane = BatchLane(client.engine, store.ledger, name, self._keep, Money.of(client.engine.stack, store))
+        engine = self._engine = engine_of(client)
+        self.lane = BatchLane(engine, store.ledger, name, self._keep, Money.of(engine.stack, store))
         self._tally: Tally | None = None
         self._rounds: Rounds | None = None
         self._ending = Stops()
@@ -104,10 +105,10 @@ class Batched:
             StoreError: the run file can no longer be written.
         """
         self._task = asyncio.current_task()
-        self._client.engine.bind()
+        self._engine.bind()
         self._past = await asyncio.to_thread(self._learnt)
         async with exporting_to(self._client, self._options, self._warn):
-            self._tally = Tally(self._progress, self._client)
+            self._tally = Tally(self._progress, self._engine)
             try:
                 left = await self._rounds_of(pending).go(leave_at)
             except asyncio.CancelledError:
@@ -127,7 +128,7 @@ class Batched:
         Raises:
             CallError, StoreError: as for `ask_all`.
         """
-        self._tally = Tally(self._progress, self._client)
+        self._tally = Tally(self._progress, self._engine)
         self._task, self._collects = asyncio.current_task(), True
         try:
             await self.lane.finish()
@@ -146,7 +147,7 @@ class Batched:
             StoreError: as for `ask_all`.
         """
         self.lane.stop()
-        self._tally = Tally(self._progress, self._client)
+        self._tally = Tally(self._progress, self._engine)
         try:
             await self.lane.money.begin(self._store.ledger)
             await self._walk(pending, first=True)
@@ -181,7 +182,7 @@ class Batched:
 
     def _learnt(self) -> str:
         """How long past batches of the client's target took, in words; "" if nobody knows."""
-        engine = self._client.engine
+        engine = self._engine
         if not engine.remembers or engine.targets.model is None:
             return ""
         with suppress(ConfigError):  # it has no batches
@@ -192,7 +193,7 @@ class Batched:
         """Count the rows that a used-up budget holds back. While batches are open, money may be left of them."""
         money, progress = self.lane.money, self._progress
         if money.short and not self._ending.count and not self.lane.open_batches:
-            error = BudgetExceeded(self._client.purse.refusal(money.need))
+            error = BudgetExceeded(self._engine.stack.purse.refusal(money.need))
             progress.held += money.short
             progress.failures[BudgetExceeded.__name__] = Failure(
                 money.short, str(error), None, advice(error), money.short

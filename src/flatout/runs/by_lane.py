@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from flatout.client import engine_of
 from flatout.store import Item
 from flatout.store.ledger import LANE
 from flatout.tasks.loop import wall
@@ -53,6 +54,7 @@ class ByLane:
         self._options = job.options
         self._progress = job.progress
         self._client = job.client
+        self._engine = engine_of(job.client)
         self._store = job.store
         self._pending = pending
         self._warn = warn
@@ -143,7 +145,7 @@ class ByLane:
         """Say which models' price in batches is not known."""
         from flatout.lanes.batch.targets import unpriced
 
-        for note in dict.fromkeys(unpriced(self._client.engine, model) for model in self._models()):
+        for note in dict.fromkeys(unpriced(self._engine, model) for model in self._models()):
             if note:
                 self._warn(note)
 
@@ -173,7 +175,7 @@ class ByLane:
 
         lanes, until = await self._lanes()
         if until is None:
-            return FlexLane(self._client.engine)
+            return FlexLane(self._engine)
         whole = self._options.within or 0.0
         lane_for("flex", lanes, until - wall(), whole=whole, began=self._began, say=COMMAND)
         keep_deadline(self._store, whole, until)
@@ -186,17 +188,17 @@ class ByLane:
 
         if until is None or not any(way.lane == "flex" for way in lanes):
             return None
-        lane = FlexLane(self._client.engine, until - leaves_at("flex", lanes))
+        lane = FlexLane(self._engine, until - leaves_at("flex", lanes))
         return lane if lane.left() > 0 else None
 
     async def _lanes(self) -> tuple[list[Way], float | None]:
         """The lanes that there are, and until when the answers are wanted."""
         from flatout.lanes.within import SAMPLE, deadline, ways
 
-        await self._client.engine.stack.prices.load()
+        await self._engine.stack.prices.load()
         rows = self._job.left or 0
         calls = [] if self._options.within is None else await self._pending.some(SAMPLE)
-        lanes = ways(self._client.engine, self._options.model, rows, calls)
+        lanes = ways(self._engine, self._options.model, rows, calls)
         if self._options.within is None:
             return lanes, None
         now = wall()

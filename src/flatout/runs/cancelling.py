@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.errors import FlatoutError
 from flatout.lanes.batch.lane import BatchLane
 from flatout.lanes.batch.money import Money
@@ -65,8 +65,9 @@ class Cancelling:
         loop = asyncio.get_running_loop()
         self.progress.started = loop.time()
         async with self._client:
-            money = Money.of(self._client.engine.stack, self._store)
-            lane = self._lane = BatchLane(self._client.engine, self._store.ledger, self._name, _keep, money)
+            engine = engine_of(self._client)
+            money = Money.of(engine.stack, self._store)
+            lane = self._lane = BatchLane(engine, self._store.ledger, self._name, _keep, money)
             self._task = asyncio.ensure_future(self._end(lane))
             try:
                 await self._task

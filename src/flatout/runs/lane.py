@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.errors import ConfigError
 from flatout.lanes import refusals
 from flatout.values import Call
@@ -54,7 +54,7 @@ def check_client(options: RunOptions, client: Client) -> None:
         ConfigError: the message names the option.
     """
     if options.lane not in ("live", "flex"):
-        refusals.check_engine(client.engine, refusals.COMMAND)
+        refusals.check_engine(engine_of(client), refusals.COMMAND)
 
 
 def check_call(options: RunOptions, client: Client, call: Call) -> None:
@@ -65,7 +65,7 @@ def check_call(options: RunOptions, client: Client, call: Call) -> None:
     """
     if options.lane == "live":
         return
-    refusals.check_model(options.lane, client.engine, call.model or client.model)
+    refusals.check_model(options.lane, engine_of(client), call.model or client.model)
     if options.lane == "flex":
         if call.service_tier is not None:
             raise ConfigError(f"the flex lane chooses the service: leave service_tier={call.service_tier} out")
@@ -89,9 +89,9 @@ def check_time(options: RunOptions, client: Client, rows: int | None, works: Cal
         return
     from flatout.lanes.within import SAMPLE, check_time, ways
 
-    client.engine.stack.prices.load_now()
+    engine_of(client).stack.prices.load_now()
     calls = [work.call for work in islice(works(), SAMPLE)]
-    check_time(options.lane, ways(client.engine, options.model, rows or 0, calls), options.within, refusals.COMMAND)
+    check_time(options.lane, ways(engine_of(client), options.model, rows or 0, calls), options.within, refusals.COMMAND)
 
 
 def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str) -> None:
@@ -112,7 +112,7 @@ def check_ledger(options: RunOptions, client: Client, store: RunFile, name: str)
     from flatout.lanes.batch.targets import other_key, target_named
 
     for batch in under_way:
-        if target_named(client.engine, batch.target).key != batch.key:
+        if target_named(engine_of(client), batch.target).key != batch.key:
             raise ConfigError(other_key(name, batch.number, batch.target))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from msgspec import ValidationError, convert, to_builtins
 
 from flatout.caches import CACHE, lasting_name
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.errors import ConfigError, StoreError
 from flatout.money.lending import Debt
 from flatout.progress._counters import Progress
@@ -201,7 +201,7 @@ class Opened:
             self.recipe.check_varies()
         self._client = self._make_client()
         lane.check_client(options, self._client)
-        self._client.engine.check_shared(options.models)  # first, so that the first row is not blamed
+        engine_of(self._client).check_shared(options.models)  # first, so that the first row is not blamed
         source = open_input(
             options.source,
             format=options.format,
@@ -217,7 +217,7 @@ class Opened:
         assert self._client is not None
         self._client.check(call)
         lane.check_call(self.options, self._client, call)
-        if self.options.workers > 1 and self._client.embeds(call.model):
+        if self.options.workers > 1 and engine_of(self._client).targets.needs_local(call.model):
             raise ConfigError("the embedded model computes in processes of its own: leave --workers out")
 
     def _checked_first(self, rows: Iterator[tuple[int, Row]]) -> Iterator[tuple[int, Row]]:
@@ -250,7 +250,7 @@ class Opened:
         self._store.set_command(options.to_continue(str(self.run_file)))  # only now: the rows are those of the run
         self._store.set_fact(TYPES, source.types if options.keep_prompts else None)
         self._store.set_fact(WORKERS, options.workers)
-        self._store.set_fact(CACHE, lasting_name(client.engine.settings.cache))
+        self._store.set_fact(CACHE, lasting_name(engine_of(client).settings.cache))
         self._store.set_fact(SOURCE, self.claim.source)
         self._store.set_fact(OUTPUTS, self.claim.mine)
         if options.lane != "auto":  # else it is not chosen yet
@@ -272,18 +272,19 @@ class Opened:
     def _described(self, client: Client) -> dict[str, Any]:
         """What makes two answers of this job comparable, for the run file."""
         models = self.recipe.variants.models or (self.recipe.model and [self.recipe.model])
-        return {**self.recipe.describe(), "server": client.servers(models)}
+        return {**self.recipe.describe(), "server": engine_of(client).targets.servers(models)}
 
     @staticmethod
     def _settle_budget(client: Client, store: RunFile) -> None:
         """Count what was spent on the run before. A process that was killed still holds what it had borrowed."""
-        purse, spent = client.purse, store.spent_before
+        engine, spent = engine_of(client), store.spent_before
+        purse = engine.stack.purse
         with suppress(ValidationError):
             if (debt := convert(store.fact(DEBT), Debt | None)) is not None:
                 purse.take_back(debt, spent + _set_aside(store))
         store.set_fact(DEBT, to_builtins(purse.loan(spent)))
         store.set_fact(BUDGET, purse.standing())
-        client.go_on(store.created_at, spent, answered=store.answered_before)
+        engine.go_on(store.created_at, spent, answered=store.answered_before)
 
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from msgspec import to_builtins
 from msgspec.structs import replace
 
-from flatout.client import Client
-from flatout.client.steering import Change
+from flatout.client import Client, engine_of
+from flatout.client.change import Change
 from flatout.control.place import places
 from flatout.control.server import served
 from flatout.errors import ConfigError, StoreError
@@ -44,6 +44,8 @@ from .under_way import GRACE
 from .work import Work
 
 if TYPE_CHECKING:
+    from flatout.money.purse import Purse
+
     from .batched import Batched
     from .workers.team import Team
 
@@ -156,7 +158,7 @@ class Runner:
                     store.set_fact(REACH, Reach(os.getpid(), "unheard" if where is None else "steered"))
                     await self._lanes.ask_all()
                 store.set_fact(REACH, Reach(os.getpid(), "over"))
-                await job.client.purse.look()
+                await self._purse.look()
                 self.refresh()
                 store.set_fact(BUDGET, progress.budget)
                 store.set_fact(COST, progress.whole.cost)
@@ -180,7 +182,7 @@ class Runner:
         """Bring the live values of `progress` up to date."""
         if (asks := self._asks) is not None:
             asks.refresh()
-            self.progress.budget = self.client.purse.standing()
+            self.progress.budget = self._purse.standing()
 
     def stop(self, *, drain: bool = False, by: str = SIGNAL) -> None:
         """Stop the run, and write that down. Call it in the event loop.
@@ -213,7 +215,7 @@ class Runner:
             self.job.store.note_happening(told)
 
     def steer(self, change: Change, by: str) -> None:
-        """Change limits, pause or resume; see `flatout.Client.steer`.
+        """Change limits, pause or resume; see `flatout.client.change.steer`.
 
         Raises:
             ConfigError: the change is wrong, or has no effect on this run.
@@ -270,9 +272,13 @@ class Runner:
             raise ConfigError("the run has not begun to ask: try again in a moment")
         return asks
 
+    @property
+    def _purse(self) -> Purse:
+        return engine_of(self.client).stack.purse
+
     def keep_budget(self) -> None:
         """Write down how the budget stands, because it was changed."""
-        self.job.store.set_fact(BUDGET, self.client.purse.standing())
+        self.job.store.set_fact(BUDGET, self._purse.standing())
 
     def note(self, what: str, by: str) -> None:
         """Write down that somebody did something."""

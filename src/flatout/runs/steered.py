@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from msgspec import to_builtins
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
+from flatout.client.change import Change
 from flatout.client.commands import Command, Commands, known
-from flatout.client.steering import Change
 from flatout.errors import ConfigError
 from flatout.progress._counters import Progress
 
@@ -91,7 +91,7 @@ class SteeredRun(Commands):
     _kind = "a run"
 
     def __init__(self, run: Steerable, name: str, clock: Callable[[], float]) -> None:
-        super().__init__(run.client, name)
+        super().__init__(engine_of(run.client), name)
         self._run = run
         self._clock = clock
         self._refreshed = -FRESH
@@ -122,9 +122,9 @@ class SteeredRun(Commands):
             "output_tokens": progress.output_tokens,
             "cost": known(progress.cost, progress.unpriced),
             "unknown_costs": progress.unpriced,
-            "budget": to_builtins(self._client.purse.standing()),
+            "budget": to_builtins(self._engine.stack.purse.standing()),
             "seconds": progress.elapsed,
-            "deadline": self._client.engine.stack.deadline.seconds,
+            "deadline": self._engine.stack.deadline.seconds,
             "limits": {name: dict(each.limits) for name, each in progress.targets.items()} or self._limits(),
             "targets": to_builtins(progress.targets),
             "batches": to_builtins(progress.batches),

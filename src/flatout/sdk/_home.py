@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from flatout.client import engine_of
 from flatout.errors import ConfigError
 from flatout.tasks.loop_thread import LoopThread, wait_in
 
@@ -26,7 +27,7 @@ class Home:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._engine = client.engine
+        self._engine = engine_of(client)
         self._thread = LoopThread("flatout.sdk", client.close)
         self._users = 0
         self._counting = threading.Lock()

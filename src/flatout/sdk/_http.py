@@ -6,6 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from flatout.client import engine_of
 from flatout.errors import ConfigError
 
 from ._door import Door
@@ -52,8 +53,8 @@ def of_package(client: Client, package: str, *, sync: bool) -> Any:
     """A client of ``httpx`` or ``httpx2``; see `http_client`."""
     if find_spec(package) is None:
         raise ConfigError(f"this needs the package {package}: pip install '{_NEEDED[package]}'")
-    their, door = import_module(package), Door(client.engine, package)
-    options = {"timeout": client.engine.settings.timeout, "trust_env": False}
+    their, door = import_module(package), Door(engine_of(client), package)
+    options = {"timeout": engine_of(client).settings.timeout, "trust_env": False}
     if sync:
         return their.Client(transport=Transport(door, home_of(client)), **options)
     return their.AsyncClient(transport=AsyncTransport(door), **options)

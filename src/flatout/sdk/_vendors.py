@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from flatout.client import engine_of
 from flatout.errors import ConfigError
 
 from ._http import of_package
@@ -40,7 +41,7 @@ def openai(client: Client, *, sync: bool = False, **options: Any) -> Any:
         ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("openai", "openai")
-    endpoint = _endpoint(client.engine, "openai", {"openai", "openai-responses"})
+    endpoint = _endpoint(engine_of(client), "openai", {"openai", "openai-responses"})
     ours: dict[str, Any] = {
         "base_url": endpoint.base_url,
         "api_key": _key(endpoint),
@@ -72,7 +73,7 @@ def anthropic(client: Client, *, sync: bool = False, **options: Any) -> Any:
         ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("anthropic", "anthropic")
-    endpoint = _endpoint(client.engine, "anthropic", {"anthropic"})
+    endpoint = _endpoint(engine_of(client), "anthropic", {"anthropic"})
     ours: dict[str, Any] = {
         "base_url": endpoint.base_url.removesuffix("/v1"),
         "api_key": _key(endpoint),
@@ -96,7 +97,7 @@ def genai(client: Client, *, sync: bool = False, **options: Any) -> genai_sdk.Cl
         ConfigError: the endpoint needs a key that is missing, or the package is not installed.
     """
     vendor = _imported("google.genai", "google-genai")
-    endpoint = _endpoint(client.engine, "gemini", {"gemini"})
+    endpoint = _endpoint(engine_of(client), "gemini", {"gemini"})
     base, _, version = endpoint.base_url.rpartition("/")
     kind = "httpx_client" if sync else "httpx_async_client"
     given = options.pop("http_options", None) or {}
@@ -105,7 +106,7 @@ def genai(client: Client, *, sync: bool = False, **options: Any) -> genai_sdk.Cl
         "base_url": base,
         "api_version": version,
         "headers": {**_headers(endpoint, "x-goog-api-key"), **(given.get("headers") or {})},
-        "timeout": int(client.engine.settings.timeout * 1_000),
+        "timeout": int(engine_of(client).settings.timeout * 1_000),
         kind: of_package(client, "httpx2", sync=sync),
     }
     made: genai_sdk.Client = vendor.Client(**{"api_key": _key(endpoint), **options, "http_options": {**given, **ours}})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,13 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from flatout.client import engine_of
+from flatout.client.asker import ClientAsker
 from flatout.edge.fan_out import as_error, outcome
 from flatout.edge.relay import body_of, relayed
 from flatout.errors import CallError, ConfigError, DeadlineExceeded, InvalidRequest
-from flatout.events import Events
 from flatout.journey import Journey
 from flatout.layer import Response
-from flatout.layers.limit import TargetStatus
 from flatout.providers.relay import Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import refusal_of
 from flatout.values import Reply, Result
@@ -84,8 +84,8 @@ class RowCalls:
             return Unasked(error)
 
 
-class RowAsker:
-    """Asks the rows of a batch, as calls of their caller (a `flatout.durable.run.Asker`).
+class RowAsker(ClientAsker):
+    """Asks the rows of a batch, as calls of their caller.
 
     Args:
         client: what its run is recorded of.
@@ -95,7 +95,7 @@ class RowAsker:
     """
 
     def __init__(self, client: Client, calls: Calls, caller: Caller, dialect: str) -> None:
-        self._client = client
+        super().__init__(client)
         self._calls = calls
         self._caller = caller
         self._inbound = inbound_for(dialect)
@@ -103,20 +103,7 @@ class RowAsker:
     @property
     def window(self) -> int:
         """How many rows are asked at once."""
-        return min(WINDOW, self._client.window)
-
-    @property
-    def events(self) -> Events:
-        """What happens to the client's calls and targets."""
-        return self._client.events
-
-    def status(self) -> Sequence[TargetStatus]:
-        """The present state of each target in use."""
-        return self._client.status()
-
-    def go_on(self, run: Hashable, spent: float, *, answered: bool = False) -> None:
-        """Go on with a batch: count its earlier spending, and know whether it has answers."""
-        self._client.go_on(run, spent, answered=answered)
+        return min(WINDOW, super().window)
 
     async def result(self, call: Any, /, *, index: int = 0, journey: Journey | None = None) -> Result[Any]:
         """Answer one row. The whole of the answer is kept as its text."""
@@ -135,13 +122,13 @@ class RowAsker:
             caller.fails(error)
             _keep_refusal(error, call.wire.refusal)
             return outcome(index, journey, call=call, given=call, error=as_error(error))
-        body = body_of(self._client.engine, call, reply)
+        body = body_of(engine_of(self._client), call, reply)
         return outcome(index, journey, call=call, given=call, reply=kept(reply, body))
 
     async def _ask(self, call: Relayed[Any], journey: Journey) -> Any:
         until = asyncio.get_running_loop().time() + (call.deadline or 0.0)
         asking = Asking(call, self._inbound, PRIORITY, len(call.wire.body), until)
-        engine = self._client.engine
+        engine = engine_of(self._client)
         while True:
             try:
                 async with self._calls.placed(asking, self._caller, journey):

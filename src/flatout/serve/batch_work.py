@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from msgspec import Struct, field
 
+from flatout.client import engine_of
+from flatout.client.asker import ClientAsker
 from flatout.durable.calls import durable_calls
 from flatout.durable.records import result_of
 from flatout.errors import ConfigError, TransportError
@@ -126,7 +128,7 @@ class BatchWork:
         self._calls = calls
         self._files = files
         self._place = folder / f"{batch.id}.flatout"
-        self._asked = Asked(models, client.engine)
+        self._asked = Asked(models, engine_of(client))
         model = models.find if batch.lane == "live" else self._asked
         self._row_calls = RowCalls(rows, batch.dialect, model, lambda: batch.expires_at - wall())
 
@@ -181,13 +183,13 @@ class BatchWork:
         from flatout.lanes.calls import calls_in_lane
         from flatout.lanes.wish import Source, Wish, check_wish
 
-        client, wish = self._client, Wish("batch")
-        check_wish(wish, client.engine, stored=True, models=self._asked.all(self._rows.models))
+        engine, wish = engine_of(self._client), Wish("batch")
+        check_wish(wish, engine, stored=True, models=self._asked.all(self._rows.models))
         return calls_in_lane(
             Source(self._row_calls, lambda same: same),
             wish,
-            asker=client,
-            engine=client.engine,
+            asker=ClientAsker(self._client),
+            engine=engine,
             place=self._place,
             job=self._job,
             retry_failed=False,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
+from flatout.client import engine_of
 from flatout.errors import ConfigError, FlatoutError, RunLocked
 from flatout.http_server.answer import Answer
 from flatout.http_server.requests import Request
@@ -188,7 +189,7 @@ class Batches:
         batch.total, batch.faults = len(rows.ids), faults
         if not batch.lane and (owner := await self._owner(batch)) is not None:
             budgeted = owner.purse is not None
-            batch.lane = lane_of(batch.metadata, rows.models, self._models, self._client.engine, budgeted=budgeted)
+            batch.lane = lane_of(batch.metadata, rows.models, self._models, engine_of(self._client), budgeted=budgeted)
         if batch.state != "cancelling":
             batch.becomes("failed" if faults else "in_progress")
         await self._keep(batch)

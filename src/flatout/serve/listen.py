@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from flatout.client import engine_of
 from flatout.client.controlled import Control
 from flatout.config.folders import state_folder
 from flatout.durable.course import recorded
@@ -92,13 +93,13 @@ class Gateway:
     """
 
     def __init__(self, client: Client, asked: Asked, keyring: keys.Keyring) -> None:
-        engine = client.engine
+        engine = engine_of(client)
         self.gate = Gate()
-        self.loans = Loans(client.purse)
+        self.loans = Loans(engine.stack.purse)
         self.callers = Callers(self.loans)
         self.models = Models(engine.targets, engine.config, asked.models)
         self.keyring = keyring
-        own = client.purse
+        own = engine.stack.purse
 
         def budgeted() -> bool:
             return keyring.has_budgets or (own.budget is not None and not own.worst_cases.allow_unknown_price)
@@ -182,10 +183,10 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
     """
     keyring = await asyncio.to_thread(keys.Keyring, keys.place())
     check_reach(asked, keyring)
-    gateway = Gateway(client, asked, keyring)
+    gateway, engine = Gateway(client, asked, keyring), engine_of(client)
     for model in asked.models:
-        client.engine.targets_of(model)
-    await client.engine.find_shared(asked.models or None)
+        engine.targets_of(model)
+    await engine.find_shared(asked.models or None)
     server = HttpServer(
         gateway.site,
         KEEPALIVE,
@@ -207,7 +208,7 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
             await stack.enter_async_context(gateway.status.kept_in(store))
         if asked.store is not None and stop is not None:
             control = Control(asked.store, partial(SteeredGateway, stop=stop, grace=asked.grace))
-            await control.open(client)
+            await control.open(engine)
             stack.push_async_callback(control.close)
         stack.push_async_callback(gateway.loans.close)
         await asyncio.to_thread(gateway.files.sweep)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import to_builtins
 
 from flatout.budgets import account as account_of
+from flatout.client import engine_of
 from flatout.client.commands import known
 from flatout.errors import ConfigError
 from flatout.http_server.answer import Answer
@@ -75,7 +76,7 @@ class Status:
             to: who asks, and may not be shown all; None for nobody.
         """
         client, gate = self._client, self._gate
-        purse = client.purse
+        purse = engine_of(client).stack.purse
         spent = None if purse.bills else known(purse.spent, purse.unknown)
         return {
             "waiting": gate.waiting,

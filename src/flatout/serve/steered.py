@@ -6,14 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from flatout.client.commands import Command, Commands
-from flatout.client.steering import Steering
+from flatout.engine import Engine
 
 
 class SteeredGateway(Commands):
     """Carries out the commands for a gateway.
 
     Args:
-        client: the client that answers its calls.
+        engine: the engine of the client that answers its calls.
         name: its run file.
         stop: begins to end it.
         grace: seconds that its open calls get then.
@@ -21,8 +21,8 @@ class SteeredGateway(Commands):
 
     _kind = "a gateway"
 
-    def __init__(self, client: Steering, name: str, *, stop: Callable[[], None], grace: float) -> None:
-        super().__init__(client, name)
+    def __init__(self, engine: Engine, name: str, *, stop: Callable[[], None], grace: float) -> None:
+        super().__init__(engine, name)
         self._end = stop
         self._grace = grace
 

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, Generic, TypeVar
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.errors import ConfigError
 from flatout.values import Call, CallLike, Limits, Result
 
@@ -210,7 +210,7 @@ async def answered(
     if not question.names_models:
         call = Call.of({"prompt": "", **{name: options[name] for name in _DECIDE if name in options}})
         await asyncio.to_thread(client.check, call)  # it may read files, or look for a server that shares limits
-    most = rows_in_hand(client.engine.targets.client_limits) if ahead is None else ahead
+    most = rows_in_hand(engine_of(client).targets.client_limits) if ahead is None else ahead
     parts: Parts[Cell] = Parts(batches, most, check)
     asked = (_Asked if total is None else _Counted)(parts, question, total, is_part, turn)
     async with aclosing(client.as_completed(asked, **options)) as results:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.durable.records import error_of
 from flatout.edge.embed import may_be_one_text
 from flatout.errors import CallError, ConfigError
@@ -152,7 +152,7 @@ async def embedded(
         ConfigError: no text can be embedded: there is no model, it has no embeddings, or no price for the budget.
     """
     await asyncio.to_thread(client.check, Call(""))  # it may read files, or look for a server that shares limits
-    await client.engine.caps(None)
+    await engine_of(client).caps(None)
     parts: Parts[Cell] = Parts(batches, ahead, check)
     asked, function = _Asked(parts, column), _Embedder(dimensions)
     async with (
@@ -190,5 +190,6 @@ async def _hearing(
         error = error_of(name, message, 0) if name else None
         heard(make_result(index=index, output=cell.value, error=error, cost=cell.cost))
 
-    async with following(client, progress, total=total, known=known if durable else None, counts="text") as heard:
+    kept = known if durable else None
+    async with following(engine_of(client), progress, total=total, known=kept, counts="text") as heard:
         yield hear

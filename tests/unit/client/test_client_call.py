@@ -485,7 +485,7 @@ def test_a_limit_that_nobody_gave_is_searched_for() -> None:
     async def searched(**limits: float) -> frozenset[str]:
         async with client(Wire(), limits=Limits(**limits)) as made:
             await made.gather(["hi"])
-            return made.searched()
+            return made._engine.stack.limiters.searched()
 
     assert run_virtual(searched()) == {"requests", "concurrency"}
     assert run_virtual(searched(rpm=600)) == {"concurrency"}

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from flatout import Client, ConfigError, DeadlineExceeded, Limits
-from flatout.client.steering import Change
+from flatout.client import engine_of
+from flatout.client.change import Change
+from flatout.client.change import steer as change_now
 from flatout.durable.course import recorded
 from flatout.store.course import Happening, Stretch
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
@@ -122,7 +124,7 @@ def test_a_changed_deadline_holds_for_calls_that_begin_later() -> None:
     async def steer(client: Client) -> None:
         client.pause()
         await asyncio.sleep(1.0)
-        client.steer(Change(deadline=1.0))
+        change_now(engine_of(client), Change(deadline=1.0))
         late = await client.result("later")
         assert isinstance(late.error, DeadlineExceeded)
         client.resume()
@@ -178,7 +180,7 @@ def test_a_run_file_keeps_every_change() -> None:
         async with recorded(client, Kept()):
             await asyncio.sleep(0.5)
             client.set_limits(rpm=1_200, concurrency=None)
-            client.steer(Change(paused=True), by="ada")
+            change_now(engine_of(client), Change(paused=True), by="ada")
             client.resume()
 
     run(50, steer, limits=Limits(rpm=600))

@@ -359,7 +359,7 @@ def test_two_runs_of_one_client_share_its_budget(program: Program) -> None:
 
     async def main() -> float:
         async with program.client(budget=100.0) as client:
-            purse = client.engine.stack.purse
+            purse = client._engine.stack.purse
             for name in ("a.flatout", "b.flatout", "b.flatout"):
                 found = client.as_completed(CAPPED, store=program.store.parent / name, lane="batch")
                 async with aclosing(found) as results:

@@ -33,7 +33,7 @@ def shares(provider: str, prices: dict[str, Any]) -> dict[str, dict[str, float |
         config = {**AZURE, "prices": {f"{model}{of}": price for of, price in prices.items()}}
         transport = SimulatedTransport(ProviderModel())
         async with Client(model, api_key="k", config=config, transport=transport) as client:
-            known, target = client.engine.stack.prices, client.engine.targets.target(model)
+            known, target = client._engine.stack.prices, client._engine.targets.target(model)
             await known.load()
             live = known.cost(target, USED)
             assert live
@@ -46,7 +46,7 @@ def shares(provider: str, prices: dict[str, Any]) -> dict[str, dict[str, float |
                 "plan": {
                     lane: None if cost is None else cost.p50 / planned["live"].p50 for lane, cost in planned.items()
                 },
-                "auto": {way.lane: way.share for way in ways(client.engine, model, 3)},
+                "auto": {way.lane: way.share for way in ways(client._engine, model, 3)},
                 "there": dict.fromkeys(lanes_of(target)),
             }
 
@@ -103,6 +103,6 @@ def test_the_share_of_a_model_that_no_list_has_is_known() -> None:
         async with Client(
             "openai/gpt-of-tomorrow", api_key="k", transport=SimulatedTransport(ProviderModel())
         ) as client:
-            return next(way.share for way in ways(client.engine, None, 3) if way.lane == "batch")
+            return next(way.share for way in ways(client._engine, None, 3) if way.lane == "batch")
 
     assert asyncio.run(main()) == 0.5

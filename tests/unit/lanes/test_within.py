@@ -21,9 +21,9 @@ def live_way(folder: Path, calls: int = 0, headers: Any = "openai", rpm: int | N
     async def main() -> Any:
         transport = SimulatedTransport(ProviderModel(ProviderSettings(rpm=rpm, headers=headers)))
         async with Client("openai/gpt-5-mini", api_key="k", transport=transport, config={}, **options) as client:
-            client.engine.stack.limiters._memory = Memory(folder)
+            client._engine.stack.limiters._memory = Memory(folder)
             await client.gather([f"prompt {n}" for n in range(calls)])
-            return next(way for way in ways(client.engine, None, ROWS) if way.lane == "live")
+            return next(way for way in ways(client._engine, None, ROWS) if way.lane == "live")
 
     return run_virtual(main())
 
@@ -72,7 +72,7 @@ def test_limits_of_tokens_bound_the_speed(limits: Limits, max_tokens: int, rows:
     async def main() -> float | None:
         async with Client("openai/gpt-5-mini", api_key="k", config={}, limits=limits) as client:
             calls = [Call("word " * 40, max_tokens=max_tokens)] * 3
-            return client.engine.stack.limiters.speed(client.engine.targets.target("openai/gpt-5-mini"), calls)[0]
+            return client._engine.stack.limiters.speed(client._engine.targets.target("openai/gpt-5-mini"), calls)[0]
 
     assert 60 * (run_virtual(main()) or 0.0) == pytest.approx(rows, rel=0.15)
 

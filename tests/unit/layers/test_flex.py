@@ -51,7 +51,7 @@ async def in_flex(made: Client, lane: FlexLane, prompt: str) -> Result[Any]:
 
 
 async def all_in_flex(made: Client, until: float | None = None, calls: int = 200) -> list[Result[Any]]:
-    lane = FlexLane(made.engine, None if until is None else EPOCH + until)
+    lane = FlexLane(made._engine, None if until is None else EPOCH + until)
     return await asyncio.gather(*(in_flex(made, lane, f"question {n}") for n in range(calls)))
 
 
@@ -189,7 +189,7 @@ def test_cancelled_calls_leave_no_hole() -> None:
 
     async def main() -> None:
         async with client(wire) as made:
-            lane = FlexLane(made.engine)
+            lane = FlexLane(made._engine)
             calls = [asyncio.ensure_future(in_flex(made, lane, f"question {n}")) for n in range(50)]
             for call in calls[:-1]:
                 await asyncio.sleep(7.0)

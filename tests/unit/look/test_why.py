@@ -517,7 +517,7 @@ def test_the_flex_service_has_no_room() -> None:
     """A run that stands still all day would not say what costs how much less patience."""
 
     def asks(client: Client) -> Asks:
-        return asking(client, lane=FlexLane(client.engine))
+        return asking(client, lane=FlexLane(client._engine))
 
     found = seen({**FAST, "no_room": (10.0, 1_000.0)}, asks=asks, limits=Limits(rpm=6_000, burst=1.0), at=200.0)
     assert "room" in causes(found)

@@ -38,7 +38,7 @@ def calls(count: int, **params: object) -> list[Call]:
 
 
 def nothing_is_held(asked: Client) -> bool:
-    funds = asked.purse._funds
+    funds = asked._engine.stack.purse._funds
     return (funds.open, funds.reserved) == (0, 0.0)
 
 
@@ -67,7 +67,7 @@ def test_calls_that_wait_for_their_turn_hold_no_money():
             asking = asyncio.ensure_future(asked.gather(calls(500)))
             for _ in range(10):
                 await asyncio.sleep(0.5)
-                assert asked.purse._funds.open <= 5
+                assert asked._engine.stack.purse._funds.open <= 5
             asking.cancel()
             await asyncio.wait([asking])
             assert nothing_is_held(asked)

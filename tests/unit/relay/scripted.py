@@ -96,8 +96,8 @@ def run(
 async def answered(client: Client, asked: Any) -> Response:
     """The answer to a call, whole or streamed as it asks."""
     if not asked.wire.streams:
-        return await whole(client.engine, asked)
-    async with RelayedStream(client.engine, asked) as stream:
+        return await whole(client._engine, asked)
+    async with RelayedStream(client._engine, asked) as stream:
         return Response(stream.status, stream.headers, b"".join([piece async for piece in stream.pieces()]))
 
 

@@ -126,7 +126,7 @@ def test_tool_calls_are_not_held_back(first: bytes):
     async def main(client: Client) -> float:
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        async with RelayedStream(client.engine, call(dialect, {**data, "stream": True}, model)):
+        async with RelayedStream(client._engine, call(dialect, {**data, "stream": True}, model)):
             return loop.time() - begun
 
     assert run(Server([first, 60.0, STREAM]), main) < 2.0

@@ -527,7 +527,7 @@ def test_results_of_cancelled_batches_are_not_paid_for_again(job: Job) -> None:
             raise AssertionError
 
         async with job.client() as client:
-            lane = BatchLane(client.engine, store.ledger, "out", keep)
+            lane = BatchLane(client._engine, store.ledger, "out", keep)
             await lane.begin()
             await lane.cancel()
             await lane.finish()

@@ -169,7 +169,7 @@ def test_a_batch_is_known_by_results_that_its_list_leaves_out(tmp_path: Path) ->
 
     async def first_key() -> str | None:
         async with Client("openrouter/meta/llama", api_key="sk-1", config={}) as client:
-            spoken = batch_format(client.engine.targets.target("openrouter/meta/llama"), "chat")
+            spoken = batch_format(client._engine.targets.target("openrouter/meta/llama"), "chat")
         whole = {"id": "b1", "status": "completed", "results": [{"custom_id": "stamp-3", "response": {"body": {}}}]}
 
         async def patiently(request: Any) -> Response:
@@ -278,7 +278,7 @@ async def cancelled(job: Job) -> None:
         described = reader.info().job
     store = RunFile.open(job.run_file, job=described)
     async with job.client() as client:
-        lane = BatchLane(client.engine, store.ledger, "out", lambda *_: pytest.fail("no row is read"))
+        lane = BatchLane(client._engine, store.ledger, "out", lambda *_: pytest.fail("no row is read"))
         await lane.cancel()
         await lane.finish()
     await store.close()

@@ -246,8 +246,8 @@ def test_a_run_that_drains_keeps_what_its_batches_answer(job: Job) -> None:
 def test_batches_without_a_price_of_their_own_are_named() -> None:
     """Somebody would take batches for half the price, and be told twice what they cost."""
     prices = {"127.0.0.1/m": {"input": 1.0, "output": 2.0}}
-    note = unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices}).engine, None)
+    note = unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices})._engine, None)
     assert 'give theirs in flatout.toml, as [prices."127.0.0.1/m@batch"]' in note
     prices["127.0.0.1/m@batch"] = {"input": 0.5, "output": 1.0}
-    assert unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices}).engine, None) == ""
-    assert unpriced(Client("openai/gpt-5-mini", api_key="k", config={}).engine, None) == ""
+    assert unpriced(Client("m", base_url="http://127.0.0.1/v1", config={"prices": prices})._engine, None) == ""
+    assert unpriced(Client("openai/gpt-5-mini", api_key="k", config={})._engine, None) == ""

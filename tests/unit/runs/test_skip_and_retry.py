@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flatout import ConfigError, Limits
-from flatout.client.steering import Change
+from flatout.client.change import Change
 from flatout.look.facts import Facts, facts_of
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner

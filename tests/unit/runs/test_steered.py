@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flatout import Client, ConfigError
-from flatout.client.steering import Change
+from flatout.client.change import Change
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip
 from flatout.runs.steered import SteeredRun
@@ -54,7 +54,7 @@ class Run:
         return 3
 
     def keep_budget(self) -> None:
-        self.kept = self.client.purse.standing()
+        self.kept = self.client._engine.stack.purse.standing()
 
     def note(self, what: str, by: str) -> None:
         self.done.append((what, by))
@@ -108,8 +108,8 @@ def test_set_changes_what_is_named(run: Run, steered: SteeredRun) -> None:
         ("budget $8", "ada"),
         ("again", False),  # what the old budget held back
     ]
-    assert run.client.purse.standing().left == 8.0
-    assert run.kept == run.client.purse.standing()
+    assert run.client._engine.stack.purse.standing().left == 8.0
+    assert run.kept == run.client._engine.stack.purse.standing()
 
 
 def test_a_stop_after_a_drain_is_a_first_stop(run: Run, steered: SteeredRun) -> None:

@@ -154,7 +154,7 @@ def test_a_worker_has_the_parents_settings(monkeypatch: pytest.MonkeyPatch) -> N
     target = client._engine.targets.target("mine/m")
     assert target.endpoint.headers == {"Authorization": "secret-key", "X-Key": "secret-key"}
     assert shared_by(client, "mine/m") == Limits(rpm=60, shared="the workers of x")
-    assert client.purse.budget == Budget(3.0)
+    assert client._engine.stack.purse.budget == Budget(3.0)
 
 
 def test_workers_divide_the_memory_for_answers() -> None:
@@ -314,7 +314,7 @@ def test_the_purse_is_the_parents() -> None:
 def test_a_client_may_spend_from_another_purse() -> None:
     """The workers' money would be counted twice, or not at all."""
     client = begun({"model": "m", "base_url": "http://127.0.0.1:1/v1"})
-    client.purse = purse = Purse(None)
+    client._engine.stack.purse = purse = Purse(None)
     purse.add(0.75, 0, 0.0)
     assert client.spent == 0.75
 

@@ -46,7 +46,7 @@ class World:
 
     @property
     def in_flight(self) -> int:
-        return sum(limit.queue.in_flight for limit in self.client.engine.stack.limiters.limits.values())
+        return sum(limit.queue.in_flight for limit in self.client._engine.stack.limiters.limits.values())
 
 
 async def ask(http: Any, text: str, **more: Any) -> Any:
@@ -100,9 +100,9 @@ def test_a_key_has_its_own_limits():
         own = world.client
         await own.call("Hello?", model="openai/gpt-5-mini")
         await ask(http, "Hello?")
-        same = len(own.engine.stack.limiters.limits)
+        same = len(own._engine.stack.limiters.limits)
         await http.post(CHAT, headers={"authorization": "Bearer sk-another"}, json=asks("Hello?"))
-        assert len(own.engine.stack.limiters.limits) == same + 1
+        assert len(own._engine.stack.limiters.limits) == same + 1
         return same
 
     with pytest.MonkeyPatch.context() as patched:
@@ -291,7 +291,7 @@ def test_what_is_no_call_passes_as_it_is(method: str, url: str, body: bytes):
     assert len(sent) == 3
     assert (sent[0].method, sent[0].url, sent[0].body) == (method, url, body)
     assert sent[0].headers["authorization"] == f"Bearer {KEY}"
-    assert world.client.engine.stack.limiters.limits == {}
+    assert world.client._engine.stack.limiters.limits == {}
     assert all(isinstance(answer.status_code, int) for answer in answers)
 
 

@@ -33,7 +33,7 @@ def made(settings: ProviderSettings | None = None, **options: Any) -> Client:
 
 
 def in_flight(client: Client) -> int:
-    return sum(limit.queue.in_flight for limit in client.engine.stack.limiters.limits.values())
+    return sum(limit.queue.in_flight for limit in client._engine.stack.limiters.limits.values())
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ def test_many_threads_ask_at_once(legacy: bool):
         once, again = (list(threads.map(ask, range(100))) for _ in range(2))
         assert once == again
         assert len(set(once)) > 90
-    assert client.engine.closed
+    assert client._engine.closed
 
 
 @pytest.mark.parametrize("leaves", [False, True])
@@ -122,7 +122,7 @@ def test_the_last_one_closes_the_client():
         with flatout.sdk.http_client(client, sync=True) as other:
             assert other.post(CHAT, headers=KEY, json=asks("Hello?")).status_code == 200
         assert one.post(CHAT, headers=KEY, json=asks("Hello?")).status_code == 200
-    assert client.engine.closed
+    assert client._engine.closed
     late = flatout.sdk.http_client(client, sync=True)
     with pytest.raises(ConfigError, match="closed"):
         late.post(CHAT, headers=KEY, json=asks("Hello?"))
@@ -146,7 +146,7 @@ def test_it_works_in_the_loop_of_an_open_client(tmp_path: Path):
                 with pytest.raises(ConfigError, match="event loop"):
                     http.post(CHAT, headers=KEY, json=asks("Hello?"))
             assert [result.attempts for result in results] == [1, 1]
-            assert not client.engine.closed
+            assert not client._engine.closed
 
     asyncio.run(whole())
 

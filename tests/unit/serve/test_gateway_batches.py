@@ -413,13 +413,13 @@ def test_rows_reach_the_providers_batches_as_they_are():
     """A client could not use what its provider added yesterday, or would miss a part of the answers."""
     world = own_batches(time=60.0, time_p99=60.0)
     seen: list[bytes] = []
-    send = world.client.engine.transport.send
+    send = world.client._engine.transport.send
 
     async def noted(request: Any) -> Any:
         seen.append(request.body or b"")
         return await send(request)
 
-    world.client.engine.transport.send = noted  # type: ignore[method-assign]
+    world.client._engine.transport.send = noted  # type: ignore[method-assign]
 
     async def main(world: World) -> list[Any]:
         batch = await over(world, (await begun(world, rows(3, added_yesterday=[1]), metadata=None))["id"])

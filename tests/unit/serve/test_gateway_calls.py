@@ -63,13 +63,13 @@ def test_unknown_parameters_reach_a_target_of_the_same_format():
     """A client could not use what its provider added yesterday."""
     world = World()
     seen: list[Any] = []
-    send = world.client.engine.transport.send
+    send = world.client._engine.transport.send
 
     async def noted(request: Any) -> Any:
         seen.append(json.loads(request.body))
         return await send(request)
 
-    world.client.engine.transport.send = noted  # type: ignore[method-assign]
+    world.client._engine.transport.send = noted  # type: ignore[method-assign]
     world.run(lambda world: world.ask(PATHS["openai"], {**CHAT, "added_yesterday": [1]}))
     assert seen[0]["added_yesterday"] == [1]
     assert seen[0]["model"] == "gpt-5-mini"

@@ -221,7 +221,7 @@ def test_a_keys_budget_counts_each_attempt(file: Path):
     world.run(main)
     (caller,) = world.gateway.callers
     assert caller.purse is not None
-    own = world.client.purse
+    own = world.client._engine.stack.purse
     assert caller.purse.unknown == own.unknown > 20
     assert caller.purse.spent == pytest.approx(own.spent)
 
@@ -445,7 +445,7 @@ def test_a_model_without_a_price_is_named_once_there_is_a_budget(
 def test_what_is_unknown_is_not_told_as_nothing():
     """Somebody would read that hundreds of calls of unknown price had cost nothing."""
     status = World().gateway.status
-    status._client.purse.pay_unknown(0.0)
+    status._client._engine.stack.purse.pay_unknown(0.0)
     now = status.now()
     assert (now["spent"], now["unknown_costs"]) == (None, 1)
 

@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
 def scripted(answers: Answers, **options: Any) -> tuple[World, list[Request]]:
     """A gateway whose provider answers everything but calls as a test says."""
     world, seen = World(**options), list[Request]()
-    send = world.client.engine.transport.send
+    send = world.client._engine.transport.send
 
     async def answered(request: Request) -> Response:
         if request.url.partition("?")[0].endswith(("/chat/completions", "/messages")):
@@ -40,7 +40,7 @@ def scripted(answers: Answers, **options: Any) -> tuple[World, list[Request]]:
         await asyncio.sleep(0.1)
         return answers(request)
 
-    world.client.engine.transport.send = answered  # type: ignore[method-assign]
+    world.client._engine.transport.send = answered  # type: ignore[method-assign]
     return world, seen
 
 

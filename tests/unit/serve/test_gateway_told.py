@@ -183,7 +183,7 @@ def test_unknown_costs_of_a_gateway_are_not_nothing(place: Path, tmp_path: Path)
 def test_a_gateway_is_stopped_in_its_own_words(place: Path):
     """The answer would speak of a run, and of a command that nobody has given."""
     world, stops = World(), list[str]()
-    steered = SteeredGateway(world.client, "g", stop=lambda: stops.append("stop"), grace=10.0)
+    steered = SteeredGateway(world.client._engine, "g", stop=lambda: stops.append("stop"), grace=10.0)
 
     async def main(_: World) -> dict[str, Any]:
         with pytest.raises(ConfigError, match=r"^a gateway can be asked to .*stop; not 'skip'"):

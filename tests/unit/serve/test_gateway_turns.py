@@ -110,7 +110,7 @@ def test_where_calls_go_slowly_one_caller_does_not_wait_behind_a_queue():
 def test_calls_that_fail_again_and_again_hold_up_nobody(seed: int):
     """A dozen calls that their provider always fails would stop all others: they fill the gate, or feign an outage."""
     world = World(provider=ProviderModel(ProviderSettings(rpm=6_000, latency=1.0), seed), seed=seed)
-    send = world.client.engine.transport.send
+    send = world.client._engine.transport.send
 
     async def failing(request: Request) -> Response:
         if b"poison" in (request.body or b""):
@@ -118,7 +118,7 @@ def test_calls_that_fail_again_and_again_hold_up_nobody(seed: int):
             return Response(500, {}, b'{"error": {"message": "boom"}}')
         return await send(request)
 
-    world.client.engine.transport.send = failing  # type: ignore[method-assign]
+    world.client._engine.transport.send = failing  # type: ignore[method-assign]
 
     async def main(world: World) -> float:
         poison = {**CHAT, "messages": [{"role": "user", "content": "poison"}]}

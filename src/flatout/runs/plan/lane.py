@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from msgspec.structs import replace
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.lanes.refusals import COMMAND
 from flatout.lanes.within import lane_for, ways
 from flatout.runs import lane
@@ -34,8 +34,8 @@ async def lane_of(options: RunOptions, client: Client, rows: int) -> Taken:
     """
     if options.lane == "live" or options.within is None:
         return Taken(options.lane)
-    await client.engine.stack.prices.load()
-    lanes = ways(client.engine, options.model, rows)
+    await engine_of(client).stack.prices.load()
+    lanes = ways(engine_of(client), options.model, rows)
     return Taken(*lane_for(options.lane, lanes, options.within, whole=options.within, began=False, say=COMMAND))
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from flatout.client import Client
-from flatout.client.steering import Change
+from flatout.client import Client, engine_of
+from flatout.client.change import Change
 from flatout.config.file import Config
 from flatout.config.folders import cache_folder
 from flatout.errors import ConfigError
@@ -92,7 +92,7 @@ def team_for(
         client.window,
         outset,
         store=store,
-        purse=client.purse,
+        purse=engine_of(client).stack.purse,
         progress=progress,
         keep_prompts=options.keep_prompts,
         metrics=options.metrics,
@@ -109,7 +109,7 @@ def _steered(client: Client, model: str | None, change: Change) -> int:
     Raises:
         ConfigError: a limit is not a number above 0, or the run has no such target.
     """
-    engine = client.engine
+    engine = engine_of(client)
     known = {target.limited[0] for target in engine.targets_of(model)}
     if change.target is not None and change.target not in known:
         raise ConfigError(f"no target is named {change.target!r}; in use: {' and '.join(sorted(known))}")

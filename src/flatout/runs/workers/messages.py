@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from flatout import errors
-from flatout.client.steering import Change
+from flatout.client.change import Change
 from flatout.errors import FlatoutError
 from flatout.progress._counters import Progress
 from flatout.runs.skips import Skip

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from flatout.client import Client
+from flatout.client import Client, engine_of
 from flatout.config.file import Config, FoundConfig
 from flatout.runs.client_options import ClientOptions
 from flatout.values import Limits
@@ -37,7 +37,7 @@ class Outset(Struct, array_like=True):
         workers: how many workers there are, which divide what one process may use.
         flex: whether the rows go to the flex lane.
         flex_until: when they go on in the live lane; Unix time. None for never.
-        answered: whether the run has an answer already; see `Client.go_on`.
+        answered: whether the run has an answer already; see `flatout.engine.Engine.go_on`.
     """
 
     client: dict[str, Any]
@@ -76,7 +76,7 @@ class Outset(Struct, array_like=True):
         kind = _Together if self.found is None else _FoundTogether
         config = msgspec.convert({**self.config, **found, "shares": self.shares, "workers": self.workers}, kind)
         client = Client(**self.client, limits=self.limits, config=config)
-        client.go_on("the parent's run", 0.0, answered=self.answered)  # the parent counts what it spent
+        engine_of(client).go_on("the parent's run", 0.0, answered=self.answered)  # the parent counts what it spent
         return client
 
 

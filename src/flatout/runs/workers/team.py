@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from flatout.client.steering import Change
+from flatout.client.change import Change
 from flatout.errors import FlatoutError
 from flatout.money.purse import Purse
 from flatout.progress._counters import Progress

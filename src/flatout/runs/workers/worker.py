@@ -18,8 +18,8 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from flatout.client import Client
-from flatout.client.steering import Change
+from flatout.client import Client, engine_of
+from flatout.client.change import Change, apply
 from flatout.durable.attempts import NotedAttempts
 from flatout.durable.course import recorded
 from flatout.durable.records import item_of
@@ -100,9 +100,10 @@ class Worker:
     async def _ask_all(self, outset: Outset) -> None:
         self._log_to_parent(outset.level)
         client = outset.make_client()
-        self._purse.budget = client.purse.budget
-        self._purse.worst_cases = client.purse.worst_cases
-        client.purse = self._purse
+        stack = engine_of(client).stack
+        self._purse.budget = stack.purse.budget
+        self._purse.worst_cases = stack.purse.worst_cases
+        stack.purse = self._purse
         self._client, self._window = client, max(self._window, outset.window)
         self._steer(self._changes)
         async with client, _exporting(client, outset):
@@ -111,7 +112,7 @@ class Worker:
         self._outbox.report.progress = self._progress
 
     async def _ask_rows(self, client: Client, outset: Outset, metrics: Callable[[], bytes] | None) -> None:
-        tally = Tally(self._progress, client)
+        tally = Tally(self._progress, engine_of(client))
         telling = asyncio.ensure_future(self._tell(tally, metrics))
         try:
             asking = partial(self._ask, client, tally, from_data(outset.output), _flex_lane(client, outset))
@@ -202,7 +203,7 @@ class Worker:
             return
         for change in changes:
             with suppress(ConfigError):  # a target that this worker does not use
-                self._client.apply(change)
+                apply(engine_of(self._client), change)
 
     def _lost(self) -> None:
         """The parent is gone, and with it everything that an answer could be written to."""
@@ -215,7 +216,7 @@ def _flex_lane(client: Client, outset: Outset) -> FlexLane | None:
         return None
     from flatout.lanes.flex import FlexLane
 
-    return FlexLane(client.engine, outset.flex_until)
+    return FlexLane(engine_of(client), outset.flex_until)
 
 
 def _exporting(client: Client, outset: Outset) -> AbstractAsyncContextManager[object]:
