@@ -160,7 +160,7 @@ def test_a_run_ends_at_once_if_the_server_is_not_there(tmp_path, workers, capsys
     """Each of a million rows would fail by itself, after it waited for the server, and have to be asked again."""
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a question"}\n' * 3)
     answers, share = tmp_path / "answers.jsonl", f"unix://{tmp_path}/none.sock?db=0/team"
-    options = ["--base-url", "http://127.0.0.1:9/v1", "--model", "any", "--share", share, "--workers", workers]
+    options = ["--base-url", "http://127.0.0.1:9/v1", "--model", "any", "--shared", share, "--workers", workers]
     assert main(["run", str(tmp_path / "rows.jsonl"), "-o", str(answers), *options]) == 2
     said = capsys.readouterr().err
     assert "cannot be reached, so nothing is sent" in said

@@ -83,7 +83,7 @@ def watched(folder: Path, *command: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("more", [(), ("--share", "watched", "--rpm", "60000"), ("--no-prompts",)])
+@pytest.mark.parametrize("more", [(), ("--shared", "watched", "--rpm", "60000"), ("--no-prompts",)])
 def test_nothing_blocks_the_loop_of_a_command(folder: Path, url: str, more: tuple[str, ...]) -> None:
     """A slow disk or another program's lock would hold up every call in flight, its deadline, and Ctrl-C."""
     run = ("flatout", "run", "in.jsonl", "-o", "out.jsonl", "-m", "any", "--base-url", url, "--plain", *more)

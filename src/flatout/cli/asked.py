@@ -84,7 +84,7 @@ def asked(
     burst: options.Burst = None,
     concurrency: options.Concurrency = None,
     adaptive: options.Adaptive = None,
-    share: options.Share = None,
+    shared: options.Shared = None,
     wait_for_quota: options.WaitForQuota = False,
     budget: options.Budget = None,
     allow_unknown_price: options.AllowUnknownPrice = False,
@@ -164,7 +164,7 @@ def asked(
                 "burst": burst,
                 "concurrency": concurrency,
                 "adaptive": adaptive,
-                "shared": share,
+                "shared": shared,
             }
         ),
         options=given(

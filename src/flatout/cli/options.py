@@ -153,9 +153,11 @@ Adaptive = Annotated[
     ),
 ]
 
-Share = Annotated[
+Shared = Annotated[
     str | None,
     _limits(
+        "--shared",
+        "--share",  # its first name, which scripts still use
         metavar="NAME",
         help="Share the limits, also unknown ones, with all runs on this machine that use the same name; on several "
         "machines through Redis: redis://HOST/0/NAME.",

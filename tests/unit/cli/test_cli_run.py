@@ -240,6 +240,18 @@ def test_options_reach_the_runner_and_the_client(
     }
 
 
+@pytest.mark.parametrize("option", ["--shared", "--share"])
+def test_limits_are_shared_by_the_name_that_the_library_has_too(
+    option: str, runner: FakeRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who knows ``Limits(shared=…)`` would have to look the option up; or a script with its first name would end."""
+    assert main([*RUN, option, "team"]) == 0
+    made: dict[str, object] = {}
+    monkeypatch.setattr("flatout.client.Client", lambda **given: made.update(given) or Client())
+    runner.make_client()
+    assert made["limits"] == Limits(shared="team")
+
+
 def test_options_of_answers_reach_the_runner_and_the_client(
     runner: FakeRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

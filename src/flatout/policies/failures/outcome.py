@@ -19,7 +19,7 @@ QUOTA_WAIT = 300.0
 
 CROWDED = (
     "refuses what the given limits allow: others seem to use them too. "
-    'Give all of them the same name (--share NAME, shared="NAME"), or each a smaller limit (--rpm)'
+    'Give all of them the same name (--shared NAME, shared="NAME"), or each a smaller limit (--rpm)'
 )
 """The message, given once, when the given limits are refused again and again."""
 
