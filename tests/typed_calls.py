@@ -135,6 +135,12 @@ def a_table_keeps_its_type(frame: Place) -> None:
     assert_type(Answers("{{ name }}", model="local"), Answers)
 
 
+def misspelt_names_are_found() -> None:
+    _ = flatout.Clent  # type: ignore[attr-defined]
+    _ = flatout.sdk.opnai  # type: ignore[attr-defined]
+    _ = flatout.testing.ProviderModle  # type: ignore[attr-defined]
+
+
 if TYPE_CHECKING:
     from flatout.edge.stream import Stream
 

@@ -55,16 +55,46 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from . import agents as agents
     from . import daft as daft
+    from . import events as events
+    from . import progress as progress
     from . import ray as ray
     from . import sdk as sdk
     from . import tables as tables
+    from . import telemetry as telemetry
+    from . import testing as testing
     from .client import Client
     from .config.file import Config
     from .sync import run
     from .values import Answered, Budget, Call, Endpoint, Failed, Limits, Reply, Result, Route, ToolCall, Usage
     from .values.attachments import File, Image
     from .values.plan import Plan
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(
+        __name__,
+        {
+            "client": ("Client",),
+            "config.file": ("Config",),
+            "sync": ("run",),
+            "values": (
+                "Answered",
+                "Budget",
+                "Call",
+                "Endpoint",
+                "Failed",
+                "Limits",
+                "Reply",
+                "Result",
+                "Route",
+                "ToolCall",
+                "Usage",
+            ),
+            "values.attachments": ("File", "Image"),
+            "values.plan": ("Plan",),
+        },
+        rooms=("agents", "daft", "events", "progress", "ray", "sdk", "tables", "telemetry", "testing"),
+    )
 
 __all__ = [
     "Answered",
@@ -119,32 +149,6 @@ __all__ = [
     "UsageLimitReached",
     "run",
 ]
-
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "client": ("Client",),
-        "config.file": ("Config",),
-        "sync": ("run",),
-        "values": (
-            "Answered",
-            "Budget",
-            "Call",
-            "Endpoint",
-            "Failed",
-            "Limits",
-            "Reply",
-            "Result",
-            "Route",
-            "ToolCall",
-            "Usage",
-        ),
-        "values.attachments": ("File", "Image"),
-        "values.plan": ("Plan",),
-    },
-    rooms=("daft", "ray", "sdk", "tables"),
-)
 
 
 def __dir__() -> list[str]:

@@ -193,7 +193,7 @@ class StreamSink:
 
     def __init__(self, write: Callable[[Any], None]) -> None:
         self._write = write
-        self.delivered = False
+        self.delivered: bool = False
 
     def take(self, text: str) -> None:
         """Pass a piece of text on."""

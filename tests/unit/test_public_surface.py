@@ -62,6 +62,14 @@ def test_every_public_name_is_there():
     assert not hasattr(flatout, "Manager")
 
 
+def test_what_the_reference_has_is_found_by_its_name():
+    """``import flatout`` would be enough for ``flatout.sdk``, and not for ``flatout.testing``."""
+    pages = {page.stem for page in (Path(__file__).parents[2] / "docs" / "reference").glob("*.md")}
+    rooms = sorted(pages - {"index", "flatout", "command", "configuration", "changes"})
+    named = python(f"import flatout; print(*(getattr(flatout, room).__name__ for room in {rooms!r}))")
+    assert named.split() == [f"flatout.{room}" for room in rooms]
+
+
 def test_every_error_is_public():
     """Users could not catch an error by its name."""
     assert _errors() <= set(flatout.__all__)

@@ -79,7 +79,7 @@ class RunContext:
     """
 
     def __init__(self, client: Client, model: str | None, limits: UsageLimits) -> None:
-        self.record = Record(limits)
+        self.record: Record = Record(limits)
         self._client = client
         self._model = model
         outer = current_journey(None)

@@ -47,7 +47,9 @@ class Record:
 
     def __init__(self, limits: UsageLimits) -> None:
         self.steps: list[Step] = []
-        self.calls = self.turns = self.tool_calls = 0
+        self.calls: int = 0
+        self.turns: int = 0
+        self.tool_calls: int = 0
         self.input_tokens: int | None = 0
         self.output_tokens: int | None = 0
         self.cost: float | None = 0.0

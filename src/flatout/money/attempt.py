@@ -24,7 +24,7 @@ class Money:
         self._kind = kind
         self._worst = worst
         self.held: Reservation | None = None
-        self.short = False
+        self.short: bool = False
 
     def take(self) -> bool:
         """Reserve it without waiting. Returns whether it is reserved."""

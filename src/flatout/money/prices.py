@@ -98,7 +98,7 @@ class Prices:
         self, overrides: Mapping[str, tuple[float | None, ...]] | None = None, *, wall: Callable[[], float]
     ) -> None:
         self._overrides = {name: _override(name, pair) for name, pair in (overrides or {}).items()}
-        self.wall = wall
+        self.wall: Callable[[], float] = wall
         self._loaded = False
         self._contexts: dict[tuple[str, str], int | None] = {}
         self._resolved: dict[tuple[str, str, str, str | None, str | None], tuple[int, tuple[Rates, ...]]] = {}

@@ -68,8 +68,8 @@ class Purse:
         allow_unknown_price: bool = False,
     ) -> None:
         self.budget = Allowed(budget) if isinstance(budget, int | float) else budget
-        self.worst_cases = WorstCases(allow_unknown_price=allow_unknown_price)
-        self.earlier = 0.0
+        self.worst_cases: WorstCases = WorstCases(allow_unknown_price=allow_unknown_price)
+        self.earlier: float = 0.0
         self.bills: list[Callable[[], object]] = []
         self._lender = lender
         self._lending: asyncio.Task[Loan | None] | None = None

@@ -24,7 +24,7 @@ class WorstCases:
     __slots__ = ("_told", "allow_unknown_price")
 
     def __init__(self, *, allow_unknown_price: bool = False) -> None:
-        self.allow_unknown_price = allow_unknown_price
+        self.allow_unknown_price: bool = allow_unknown_price
         self._told = False  # that the length of answers is an assumption
 
     def of(

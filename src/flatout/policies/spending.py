@@ -87,7 +87,7 @@ class Shape:
     )
 
     def __init__(self) -> None:
-        self.seen = 0
+        self.seen: int = 0
         self.sums = NOTHING
         self._weight = self._shares = self._squares = 0.0  # of the answers seen: weights, shares, squares of shares
         self._lately = 0.0
@@ -196,11 +196,11 @@ class Reservation:
     __slots__ = ("cost", "ended", "late", "most", "shape")
 
     def __init__(self, shape: Shape, most: float) -> None:
-        self.shape = shape
-        self.most = most
+        self.shape: Shape = shape
+        self.most: float = most
         self.cost: float | None = None
-        self.ended = False
-        self.late = False
+        self.ended: bool = False
+        self.late: bool = False
 
 
 class Loan(NamedTuple):

@@ -11,10 +11,10 @@ from flatout._lazy import lazy
 
 if TYPE_CHECKING:
     from ._counters import Progress
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(__name__, {"_counters": ("Progress",)})
 
 __all__ = ["Progress"]
-
-__getattr__ = lazy(__name__, {"_counters": ("Progress",)})
 
 
 def __dir__() -> list[str]:

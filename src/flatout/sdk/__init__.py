@@ -19,10 +19,10 @@ from flatout._lazy import lazy
 if TYPE_CHECKING:
     from ._http import http_client
     from ._vendors import anthropic, genai, openai
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(__name__, {"_http": ("http_client",), "_vendors": ("anthropic", "genai", "openai")})
 
 __all__ = ["anthropic", "genai", "http_client", "openai"]
-
-__getattr__ = lazy(__name__, {"_http": ("http_client",), "_vendors": ("anthropic", "genai", "openai")})
 
 
 def __dir__() -> list[str]:

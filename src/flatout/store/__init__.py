@@ -37,6 +37,18 @@ if TYPE_CHECKING:
     from .lock import Holder
     from .reader import RunReader
     from .run_file import RunFile, remove
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(
+        __name__,
+        {
+            "damaged": ("salvage",),
+            "database": ("RunNotBegun",),
+            "histories": ("histories",),
+            "lock": ("Holder",),
+            "reader": ("RunReader",),
+            "run_file": ("RunFile", "remove"),
+        },
+    )
 
 __all__ = [
     "BegunAttempt",
@@ -64,15 +76,3 @@ __all__ = [
     "remove",
     "salvage",
 ]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "damaged": ("salvage",),
-        "database": ("RunNotBegun",),
-        "histories": ("histories",),
-        "lock": ("Holder",),
-        "reader": ("RunReader",),
-        "run_file": ("RunFile", "remove"),
-    },
-)

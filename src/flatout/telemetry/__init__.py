@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from ._export import exporting
     from ._metrics import measure
     from ._spans import execute_tool, invoke_agent, recording, span, stage
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(
+        __name__,
+        {
+            "_calls": ("trace_calls",),
+            "_export": ("exporting",),
+            "_metrics": ("measure",),
+            "_spans": ("execute_tool", "invoke_agent", "recording", "span", "stage"),
+        },
+    )
 
 __all__ = ["execute_tool", "exporting", "invoke_agent", "measure", "recording", "span", "stage", "trace_calls"]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "_calls": ("trace_calls",),
-        "_export": ("exporting",),
-        "_metrics": ("measure",),
-        "_spans": ("execute_tool", "invoke_agent", "recording", "span", "stage"),
-    },
-)
 
 
 def __dir__() -> list[str]:

@@ -25,6 +25,21 @@ if TYPE_CHECKING:
     from ._settings import ProviderSettings
     from ._slots import Outcome, SimulatedResponse
     from ._transport import SimulatedTransport
+else:  # not for type checkers: with a __getattr__ they accept misspelt names
+    __getattr__ = lazy(
+        __name__,
+        {
+            "_answers": ("digest", "digest_of"),
+            "_batches._settings": ("BatchFaults", "BatchSettings"),
+            "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
+            "_faults": ("Faults",),
+            "_provider": ("ProviderModel",),
+            "_server": ("SimulatedServer", "serve", "simulate"),
+            "_settings": ("ProviderSettings",),
+            "_slots": ("Outcome", "SimulatedResponse"),
+            "_transport": ("SimulatedTransport",),
+        },
+    )
 
 __all__ = [
     "BatchFaults",
@@ -45,21 +60,6 @@ __all__ = [
     "serve",
     "simulate",
 ]
-
-__getattr__ = lazy(
-    __name__,
-    {
-        "_answers": ("digest", "digest_of"),
-        "_batches._settings": ("BatchFaults", "BatchSettings"),
-        "_clock": ("Deadlocked", "TimeLimitReached", "VirtualLoop", "run_virtual"),
-        "_faults": ("Faults",),
-        "_provider": ("ProviderModel",),
-        "_server": ("SimulatedServer", "serve", "simulate"),
-        "_settings": ("ProviderSettings",),
-        "_slots": ("Outcome", "SimulatedResponse"),
-        "_transport": ("SimulatedTransport",),
-    },
-)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 
 import msgspec
@@ -38,11 +39,11 @@ class SimulatedServer:
         url: the base URL for clients, which ends in ``/v1``.
     """
 
-    def __init__(self, model: ProviderModel, server: HttpServer, host: str, port: int) -> None:
+    def __init__(self, model: ProviderModel, host: str, port: int, end: Callable[[], Awaitable[None]]) -> None:
         self.model = model
         self.host = host
         self.port = port
-        self._server = server
+        self._end = end
 
     @property
     def url(self) -> str:
@@ -53,7 +54,7 @@ class SimulatedServer:
 
     async def close(self) -> None:
         """Stop listening, and end every open request and connection."""
-        await self._server.close(GRACE)
+        await self._end()
 
     async def __aenter__(self) -> SimulatedServer:
         return self
@@ -81,7 +82,7 @@ async def serve(
     """
     model.start(asyncio.get_running_loop().time())
     server = HttpServer(_Provider(model), keepalive)
-    return SimulatedServer(model, server, host, await server.listen(host, port))
+    return SimulatedServer(model, host, await server.listen(host, port), partial(server.close, GRACE))
 
 
 def simulate(

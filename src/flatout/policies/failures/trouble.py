@@ -29,13 +29,13 @@ class Trouble:
     __slots__ = ("_failed", "closed", "excused", "first", "others", "over", "spent", "times_excused")
 
     def __init__(self, first: int = 0) -> None:
-        self.first = first
-        self.spent = 0
-        self.excused = False
-        self.closed = False
-        self.over = False
-        self.times_excused = 0
-        self.others = 0
+        self.first: int = first
+        self.spent: int = 0
+        self.excused: bool = False
+        self.closed: bool = False
+        self.over: bool = False
+        self.times_excused: int = 0
+        self.others: int = 0
         self._failed: list[tuple[float, str]] = []
 
     def __repr__(self) -> str:
