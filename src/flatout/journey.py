@@ -19,7 +19,8 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from .errors import DeadlineExceeded, OutputError, RateLimited
-from .layer import Permit
+from .layer import Permit, Reader
+from .tasks.patience import Patience
 from .values import Reply, Usage
 from .values.route import Leg
 
@@ -93,6 +94,7 @@ class Attempt(Struct, eq=False):
         sends: called when it has its permit; None if nobody waits for that.
         begins: called when the answer begins, for which it is streamed; None if nobody waits for that.
         opens: called with 1 when a connection is being opened, with -1 when it is open or has failed; None if none is.
+        timeout: ends it when it takes too long; None outside the layer that does so.
     """
 
     target: str = ""
@@ -106,6 +108,7 @@ class Attempt(Struct, eq=False):
     sends: Callable[[], None] | None = None
     begins: Callable[[], None] | None = None
     opens: Callable[[int], None] | None = None
+    timeout: Patience | None = None
 
     @property
     def may_have_arrived(self) -> bool:
@@ -184,15 +187,18 @@ class StreamSink:
 
     Args:
         write: called with each piece of text; with bytes, for a call of another program.
+        reader: who takes the pieces, and may be slow; None if all of them may wait in memory.
 
     Attributes:
+        reader: see above.
         delivered: whether some text has come. Then nothing is retried: the caller has seen half an answer.
     """
 
-    __slots__ = ("_write", "delivered")
+    __slots__ = ("_write", "delivered", "reader")
 
-    def __init__(self, write: Callable[[Any], None]) -> None:
+    def __init__(self, write: Callable[[Any], None], reader: Reader | None = None) -> None:
         self._write = write
+        self.reader = reader
         self.delivered: bool = False
 
     def take(self, text: str) -> None:

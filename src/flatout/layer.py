@@ -254,6 +254,19 @@ class StreamDecoder(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Who takes an answer that is still arriving."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether so much waits for it that no more should be read from the server."""
+        ...
+
+    async def turn(self) -> None:
+        """Wait until it has taken enough."""
+        ...
+
+
 class Streamed(Protocol):
     """An answer whose body is still arriving."""
 
@@ -270,8 +283,9 @@ class Streamed(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they arrive, cut anywhere.
 
-        A transport may also have ``async def pour(sink: Callable[[bytes], bool])``, which calls a function with each
-        of them from the event loop, until they end or the function returns False: no task is woken for each.
+        A transport may also have ``async def pour(sink: Callable[[bytes], bool], reader: Reader | None)``, which calls
+        a function with each of them from the event loop, until they end or the function returns False: no task is
+        woken for each. While the reader is behind, it reads nothing.
 
         Raises:
             TransportError: the body broke off.

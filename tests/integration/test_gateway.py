@@ -153,6 +153,41 @@ def test_slow_clients_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(sent) < 10 / 0.05
 
 
+def test_a_client_that_does_not_read_stops_its_provider_and_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten clients that stop reading would take a gigabyte of the gateway's memory, and their providers' time."""
+    monkeypatch.setattr(listen, "PATIENCE", 2.0)
+    event = b"data: %b\n\n" % json.dumps({"choices": [{"index": 0, "delta": {"content": "word " * 10_000}}]}).encode()
+
+    async def main() -> int:
+        sent, ended = 0, asyncio.Event()
+
+        async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            nonlocal sent
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            with suppress(OSError):
+                while True:
+                    writer.write(event)
+                    await writer.drain()
+                    sent += len(event)
+            ended.set()
+
+        body = json.dumps({**CHAT, "stream": True}).encode()
+        async with (
+            await asyncio.start_server(endless, "127.0.0.1", 0) as server,
+            Client(model="any", base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1") as client,
+            listen.served(client, listen.Asked(models=("any",), grace=0.5)) as url,
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", port_of(url), limit=1024)
+            writer.write(asked(body))
+            async with asyncio.timeout(PATIENCE):
+                await ended.wait()
+            writer.close()
+        return sent
+
+    assert 0 < asyncio.run(main()) < 32 * 1024 * 1024  # most of it is in the system's buffers
+
+
 def test_idle_clients_leave_files_for_the_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a process may open few files, idle clients would take all of them: nobody else could be answered."""
     monkeypatch.setattr(descriptors, "free", lambda: 20)

@@ -14,6 +14,8 @@ from flatout.providers.relay import Asked, Relayed, Wire, inbound_for
 from flatout.providers.relay.inbound import EVENTS, JSON, Origin, broken_off
 from flatout.values import Reply
 
+from .pieces import Pieces
+
 if TYPE_CHECKING:
     from flatout.engine import Engine
 
@@ -73,20 +75,24 @@ class RelayedStream:
         engine: answers the call.
         call: the call.
         journey: what the call collects on its way, for those who want to know.
+        ahead: bytes that may wait for a slow reader. With more, nothing is read from the provider, and that time counts
+            for no timeout of its attempt. None for no bound: the provider is never kept waiting.
 
     Attributes:
         status: the HTTP status.
         headers: the headers of the answer, with lower-case names.
     """
 
-    def __init__(self, engine: Engine, call: Relayed[Any], journey: Journey | None = None) -> None:
+    def __init__(
+        self, engine: Engine, call: Relayed[Any], journey: Journey | None = None, *, ahead: int | None = None
+    ) -> None:
         engine.bind()
         self.status = 200
         self.headers: Mapping[str, str] = EVENTS
         self._call = call
-        self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._pieces = Pieces(ahead)
         self._journey = journey or _journey()
-        self._journey.sink = StreamSink(self._pieces.put_nowait)
+        self._journey.sink = StreamSink(self._pieces.put, self._pieces)
         self._first: bytes | None = None
         self._origin = partial(_origin, engine, call)
         self._ask = partial(engine.relay, call, self._journey)
@@ -94,7 +100,7 @@ class RelayedStream:
 
     async def __aenter__(self) -> Self:
         task = self._task = asyncio.ensure_future(self._ask())
-        task.add_done_callback(lambda _: self._pieces.put_nowait(None))
+        task.add_done_callback(lambda _: self._pieces.put(None))
         try:
             self._first = await self._pieces.get()
             if self._first is None:
@@ -138,7 +144,7 @@ class RelayedStream:
         else:
             self.headers = _headers(reply, EVENTS)
             self._first = reply.body or inbound_for(self._call.wire.dialect).writer(self._origin(reply)).end(reply)
-        self._pieces.put_nowait(None)
+        self._pieces.put(None)
 
     def _rest(self, task: asyncio.Task[Reply]) -> bytes:
         """The bytes that an answer which has ended has not written yet.

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import cast
 
 from .answer import JSON, Answer, error_body
@@ -25,6 +27,10 @@ LINGER = 2.0  # seconds in which a refused client may send nothing until it is c
 MOST_LINGER = 30.0
 """Seconds that a refused client may go on sending: a reset would take its answer away. Many clients read none before
 they have sent a large request whole."""
+
+UNSENT = 128 * 1024
+"""Bytes of answers that the system takes from the server before it has sent them. What is on its way to the client does
+not count, so a long line is still filled."""
 
 MAX_AHEAD = 1024 * 1024
 """The most bytes that a client may send while it waits for an answer."""
@@ -205,6 +211,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
         self._transport = cast("asyncio.Transport", transport)
+        _keep_little(transport)
         self._server.opened(self)
         self._rest()
         self._look()
@@ -266,6 +273,15 @@ class Connection(asyncio.Protocol):
         if self._task is not None:
             self._task.cancel()
         self._server.lost(self)
+
+
+def _keep_little(transport: asyncio.BaseTransport) -> None:
+    """Let the system take `UNSENT` bytes for a client that does not read. It takes up to 4 MB otherwise."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Windows has none
+    sock = transport.get_extra_info("socket")
+    if option is not None and sock is not None:
+        with suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 
 class HttpServer:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from flatout.config.settings import Gaps
 from flatout.errors import AttemptTimeout, CallError, InvalidRequest, TransportError
-from flatout.journey import Journey, current_journey
-from flatout.layer import Codec, Request, Response, StreamDecoder, Streamed, Transport
+from flatout.journey import Attempt, Journey, current_journey
+from flatout.layer import Codec, Reader, Request, Response, StreamDecoder, Streamed, Transport
 from flatout.tasks.patience import Patience
 from flatout.values import Call, Reply
 from flatout.values.secret import forget
@@ -132,7 +133,7 @@ class Send:
                 listener.expect_the_end(journey.attempt.ends_at)
             return not decoder.broken
 
-        await _pour(answer, take)
+        await _pour(answer, take, _reader_of(journey, listener))
         return decoder.reply()
 
 
@@ -148,15 +149,46 @@ async def _refusal(answer: Streamed, listener: _Listener) -> Response:
     return Response(answer.status, answer.headers, b"".join(parts))
 
 
-async def _pour(answer: Streamed, sink: Callable[[bytes], bool]) -> None:
+async def _pour(answer: Streamed, sink: Callable[[bytes], bool], reader: Reader | None = None) -> None:
     """Hand each piece of a body to a function, until the body ends or the function returns False."""
     pour = getattr(answer, "pour", None)
     if pour is not None:
-        await pour(sink)
+        await pour(sink, reader)
         return
     async for chunk in answer.chunks():
         if not sink(chunk):
             return
+        if reader is not None and reader.behind:
+            await reader.turn()
+
+
+def _reader_of(journey: Journey, listener: _Listener) -> Reader | None:
+    """The reader of the answer. The time in which it is waited for counts for no timeout of the attempt."""
+    reader = journey.sink.reader if journey.sink is not None else None
+    return None if reader is None else _Patient(reader, listener.silence, journey.attempt)
+
+
+class _Patient:
+    """A reader whose slowness is not the provider's (a `flatout.layer.Reader`)."""
+
+    def __init__(self, reader: Reader, silence: Patience, attempt: Attempt) -> None:
+        self._reader = reader
+        self._silence = silence
+        self._attempt = attempt
+
+    @property
+    def behind(self) -> bool:
+        """See `flatout.layer.Reader`."""
+        return self._reader.behind
+
+    async def turn(self) -> None:
+        """Wait until the reader has taken enough."""
+        loop, attempt = asyncio.get_running_loop(), self._attempt
+        began = loop.time()
+        with self._silence.resting(), attempt.timeout.resting() if attempt.timeout is not None else nullcontext():
+            await self._reader.turn()
+        if attempt.ends_at is not None:
+            attempt.ends_at += loop.time() - began
 
 
 class _Listener:

@@ -31,11 +31,13 @@ class Timeout:
         attempt.ends_at = until if journey.deadline_at is None else min(until, journey.deadline_at)
         try:
             with Patience(until, attempt) as scope:
+                attempt.timeout = scope
                 return await call_next(call)
         except TimeoutError:
             if not scope.expired():
                 raise
         finally:
+            attempt.timeout = None
             attempt.seconds = loop.time() - now
         # Raised outside the block, the error does not hold the one that ended the attempt, whose frames hold the
         # request.

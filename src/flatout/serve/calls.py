@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 DEADLINE = b"x-flatout-deadline"
 PRIORITY = b"x-flatout-priority"
 
+AHEAD = 64 * 1024
+"""Bytes of a streamed answer that wait for a slow client. With more, the provider is not read, until the client is cut
+off: a sum over all clients would be the gateway's memory. Most answers fit into the system's own buffers."""
+
 PRIORITIES = {"high": 1.0, "normal": 0.0, "low": -1.0}
 MOST_PRIORITY = 9.0
 
@@ -200,7 +204,7 @@ class Calls:
 
     async def _stream(self, asking: Asking, journey: Journey, answer: Answer) -> CallError | None:
         """Stream an answer. Returns why it failed; None if it did not."""
-        async with RelayedStream(self._engine, asking.call, journey) as stream:
+        async with RelayedStream(self._engine, asking.call, journey, ahead=AHEAD) as stream:
             if stream.status >= 400:
                 body = b"".join([piece async for piece in stream.pieces()])
                 _send(answer, Response(stream.status, stream.headers, body), asking.inbound)

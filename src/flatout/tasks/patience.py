@@ -9,6 +9,8 @@ socket is read and every task with an answer has run.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
@@ -78,6 +80,17 @@ class Patience:
         if when is not None and (self._armed is None or when < self._armed):
             self._disarm()
             self._arm(when)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """A block whose time does not count: what is waited for cannot come in it."""
+        began, when = self._loop.time(), self._when
+        self.reschedule(None)
+        try:
+            yield
+        finally:
+            if when is not None:
+                self.reschedule(when + self._loop.time() - began)
 
     def expired(self) -> bool:
         """Whether it cancelled the code inside."""

@@ -182,6 +182,7 @@ class Answer:
         """
         if self._chunks and not sink(self._take()):
             return
+        self._resume()
         self._sink = sink
         while not self._is_poured():
             self._wake = self._loop.create_future()
@@ -249,6 +250,11 @@ class Answer:
         self._resume()
         return data
 
+    def _pause(self) -> None:
+        if not self._paused:
+            self._paused = True
+            self._connection.pause_reading()
+
     def _resume(self) -> None:
         if self._paused:
             self._paused = False
@@ -267,6 +273,7 @@ class Answer:
         self._wake_reader()
         if self._error is not None:
             raise _StopParsing
+        self._pause()
 
     def _is_sound(self) -> bool:
         """Whether what has arrived leaves the connection usable."""
@@ -349,9 +356,7 @@ class Answer:
         if self._held > (LARGE if self._whole else AHEAD):
             self._whole = False
             self._arrive()
-            if not self._paused:
-                self._paused = True
-                self._connection.pause_reading()
+            self._pause()
         if self._wake is not None:
             self._wake_reader()
 

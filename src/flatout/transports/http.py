@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from flatout.errors import CallError, ConnectError, ProtocolError
 from flatout.journey import current_journey
-from flatout.layer import Request, Response, Streamed
+from flatout.layer import Reader, Request, Response, Streamed
 from flatout.values.secret import OneTime, Veiled
 
 from . import descriptors
@@ -284,7 +284,7 @@ class _Body:
                     await self._share.turn()
         self._check_end()
 
-    async def pour(self, sink: Sink) -> None:
+    async def pour(self, sink: Sink, reader: Reader | None) -> None:
         """Hand the pieces to a function as they arrive, until the body ends or the function returns False.
 
         Raises:
@@ -301,11 +301,13 @@ class _Body:
                 has_place = self._share.add(len(piece))
                 if not wanted:
                     return False
-            return has_place
+            return has_place and (reader is None or not reader.behind)
 
         await self._answer.pour(take)
         while wanted and not self._answer.is_read():
             await self._share.turn()
+            if reader is not None:
+                await reader.turn()
             await self._answer.pour(take)
         if wanted:
             self._check_end()
@@ -355,14 +357,15 @@ class _StreamedAnswer:
             return
         raise failure
 
-    async def pour(self, sink: Sink) -> None:
-        """Hand the body's bytes to a function as they arrive, until they end or the function returns False.
+    async def pour(self, sink: Sink, reader: Reader | None = None) -> None:
+        """Hand the body's bytes to a function as they arrive, until they end or the function returns False. While the
+        reader is behind, nothing is read.
 
         Raises:
             ProtocolError: the answer broke off, or is too large.
         """
         try:
-            await _Body(self._answer, self._max_body, self._share).pour(sink)
+            await _Body(self._answer, self._max_body, self._share).pour(sink, reader)
         except (CallError, OSError) as error:
             failure = named(error, self._request)
         else:

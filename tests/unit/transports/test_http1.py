@@ -212,8 +212,10 @@ def test_a_body_is_poured_until_it_is_enough():
             talk.connection.data_received(piece)
         await task
         assert poured == [b"ab", b"cd"]
+        assert not talk.wire.reading  # else the system's buffer would move here
         task = asyncio.ensure_future(answer.pour(two_at_a_time))
         await asyncio.sleep(0)
+        assert talk.wire.reading
         talk.connection.data_received(b"ij")
         await task
         assert b"".join(poured) == b"abcdefghij"
