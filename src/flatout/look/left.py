@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from msgspec.structs import replace
 
 from flatout.errors import BudgetExceeded
-from flatout.progress._pace import affordable, allowed
+from flatout.progress._pace import affordable, allowed, ending
 from flatout.store.course import SHARED, Stretch
 from flatout.text import figures
 
@@ -107,7 +107,7 @@ def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> floa
         return 0.0
     answered = sum(each.answered for each in seen)
     input_tokens, output_tokens = sum(each.input_tokens for each in seen), sum(each.output_tokens for each in seen)
-    ends = over.answered / (over.answered + over.refused + over.failed) if answered else 1.0
+    ends = ending(over.answered, over.refused + over.failed)
     most = allowed(last.allows, answered, input_tokens, output_tokens, ends)
     if most is None:
         return over.answered

@@ -34,12 +34,22 @@ def allowed(
         calls: how many took the tokens.
         input_tokens: of their prompts.
         output_tokens: of their answers.
-        ends: the share of the attempts that end a call: the others are tried again, and count against ``rpm``, too.
+        ends: the share of the attempts that end a call: see `ending`.
     """
     takes = {"tpm": input_tokens + output_tokens, "itpm": input_tokens, "otpm": output_tokens}
     found = [limits["rpm"] / _MINUTE * ends] if "rpm" in limits else []
     found += [limits[name] / _MINUTE * calls / tokens for name, tokens in takes.items() if name in limits and tokens]
     return min(found, default=None)
+
+
+def ending(ended: float, others: float) -> float:
+    """The share of the attempts that end a call; 1 if none has ended. The others count against ``rpm``, too.
+
+    Args:
+        ended: attempts that ended a call.
+        others: attempts after which the call was tried again: failures, and refusals for the rate.
+    """
+    return ended / (ended + others) if ended > 0 else 1.0
 
 
 def affordable(left: float, spent: float, rows: int) -> int:
@@ -93,11 +103,15 @@ class Speed(NamedTuple):
 
 
 class _Look(NamedTuple):
-    """What was seen at a time: the calls that had finished, and the attempts that had failed and were tried again."""
+    """What was seen at a time: the calls that had finished, and the attempts after which one was tried again.
+
+    Those are ``lost`` if they failed, and ``refused`` if they came too fast.
+    """
 
     at: float = 0.0
     done: int = 0
     lost: int = 0
+    refused: int = 0
 
 
 class Pace:
@@ -111,7 +125,8 @@ class Pace:
 
     def look(self, progress: Progress) -> Speed:
         """The speed now. If no call finished recently, the rate is that since the start or since the last outage."""
-        now = _Look(progress.elapsed, progress.answered + progress.failed, progress.retries - progress.throttled)
+        refused = progress.throttled
+        now = _Look(progress.elapsed, progress.answered + progress.failed, progress.retries - refused, refused)
         batches = progress.batches
         if batches.open or (batches.ended and not progress.in_flight):  # their rows come many at a time, after hours
             self._last = now
@@ -170,9 +185,8 @@ def _rate(before: _Look, now: _Look) -> float | None:
 
 
 def _ends(before: _Look, now: _Look) -> float:
-    """The share of the attempts between two looks that ended a call; 1 if none did."""
-    done, lost = now.done - before.done, now.lost - before.lost
-    return done / (done + lost) if done > 0 else 1.0
+    """The share of the attempts between two looks that ended a call."""
+    return ending(now.done - before.done, now.lost - before.lost + now.refused - before.refused)
 
 
 def _failing(before: _Look, now: _Look) -> float:

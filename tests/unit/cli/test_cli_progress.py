@@ -355,6 +355,14 @@ def test_while_most_attempts_fail_no_end_is_promised() -> None:
     assert told[-1].endswith("100 calls/s · 2 min 19 s left")
 
 
+def test_refused_attempts_use_the_limit_too() -> None:
+    """The line would promise the end earlier than ``flatout watch`` does, and than it comes."""
+    pace = Pace(window=10)
+    for second in range(1, 31):
+        speed = pace.look(Progress(answered=second * 8, retries=second * 2, throttled=second, elapsed=float(second)))
+    assert speed.ends == pytest.approx(0.8)
+
+
 def test_a_target_that_is_down_leaves_the_others_their_pace() -> None:
     """A run that goes on with its other targets would show neither its speed nor its end."""
     pace, down = Pace(), {"s": "refused"}
