@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -46,7 +46,7 @@ class Source:
         self._given = given
         self._made = made
         self._is_read = not (isinstance(given, Iterable) and iter(given) is given) and not isinstance(
-            given, AsyncIterable
+            given, AsyncIterator
         )
 
     async def rows(self) -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -47,7 +47,7 @@ class Unasked(Struct, frozen=True):
 
 
 class RowCalls:
-    """The calls of rows, made whenever they are read.
+    """The calls of rows, made whenever they are read: iterate again and again.
 
     Args:
         rows: the rows.
@@ -63,12 +63,13 @@ class RowCalls:
         self._models = models
         self._left = left
 
-    def __iter__(self) -> Iterator[Relayed[Any] | Unasked]:
-        return (self.of(index, self._left()) for index in range(len(self._rows.bodies)))
+    async def __aiter__(self) -> AsyncIterator[Relayed[Any] | Unasked]:
+        async with aclosing(self._rows.read()) as rows:
+            async for row in rows:
+                yield self.of(row.body, self._left())
 
-    def of(self, index: int, left: float) -> Relayed[Any] | Unasked:
-        """The call of one row, which has ``left`` seconds."""
-        body = self._rows.bodies[index]
+    def of(self, body: bytes, left: float) -> Relayed[Any] | Unasked:
+        """The call of a row's request, which has ``left`` seconds."""
         try:
             data = msgspec.json.decode(body)
             if not isinstance(data, dict):

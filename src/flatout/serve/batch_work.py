@@ -160,7 +160,7 @@ class BatchWork:
 
     def _live(self, caller: Caller) -> AsyncGenerator[Result[Any], None]:
         asker = RowAsker(self._client, self._calls, caller, self._batch.dialect)
-        asked: Any = iter(self._row_calls)
+        asked: Any = self._row_calls
         return durable_calls(asked, self._place, asker=asker, job=self._job, retry_failed=False)
 
     async def _patiently(self, ends_at: float) -> None:
@@ -230,25 +230,25 @@ class BatchWork:
     def _write(self, outs: Sequence[BinaryIO], *, late: bool) -> list[int]:
         """Write the lines of answers, and of errors. Returns how many of each there are."""
         counts = [0, 0]
-        for index, answer in self._answers(late=late):
+        for index, name, answer in self._answers(late=late):
             failed = not isinstance(answer, str)
-            outs[failed].write(line_of(index, self._rows.ids[index], self._batch.dialect, answer))
+            outs[failed].write(line_of(index, name, self._batch.dialect, answer))
             counts[failed] += 1
         return counts
 
-    def _answers(self, *, late: bool) -> Iterator[tuple[int, str | Exception]]:
-        """What became of each row of which something is known."""
+    def _answers(self, *, late: bool) -> Iterator[tuple[int, str, str | Exception]]:
+        """What became of each row of which something is known: its index, its name, and its answer."""
         items = self._items()
         item = next(items, None)
-        for index in range(len(self._rows.ids)):
+        for index, row in enumerate(self._rows):
             if item is not None and item.index == index:
                 result = result_of(item)
-                yield index, result.text if result.error is None else result.error
+                yield index, row.id, result.text if result.error is None else result.error
                 item = next(items, None)
-            elif isinstance(call := self._row_calls.of(index, left=WINDOW), Unasked):
-                yield index, call.why
+            elif isinstance(call := self._row_calls.of(row.body, left=WINDOW), Unasked):
+                yield index, row.id, call.why
             elif late:
-                yield index, EXPIRED
+                yield index, row.id, EXPIRED
 
     def _items(self) -> Iterator[Item]:
         from flatout.store import RunReader  # loads SQLite

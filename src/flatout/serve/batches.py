@@ -182,11 +182,13 @@ class Batches:
             _log.warning("the batch %s waits for another gateway: %s", batch.id, error)
         except (FlatoutError, OSError) as error:
             await self._failed(batch, error)
+        if batch.state in OVER:
+            await asyncio.to_thread(self._input(batch).unlink, missing_ok=True)
 
     async def _validated(self, batch: Batch) -> Rows | None:
         """The rows of a batch; None if it cannot be worked on."""
-        rows, faults = await asyncio.to_thread(read, self._files.path(batch.input), batch.endpoint)
-        batch.total, batch.faults = len(rows.ids), faults
+        rows, faults = await asyncio.to_thread(self._rows, batch)
+        batch.total, batch.faults = len(rows), faults
         if not batch.lane and (owner := await self._owner(batch)) is not None:
             budgeted = owner.purse is not None
             batch.lane = lane_of(batch.metadata, rows.models, self._models, engine_of(self._client), budgeted=budgeted)
@@ -247,6 +249,22 @@ class Batches:
             else:
                 return
 
+    def _rows(self, batch: Batch) -> tuple[Rows, list[Fault]]:
+        """The rows of a batch. They are read again and again, and its owner may remove their file meanwhile. So the
+        batch has a link of its own.
+
+        Raises:
+            OSError: the file is gone, or cannot be read.
+        """
+        own, given = self._input(batch), self._files.path(batch.input)
+        if not own.exists():
+            with suppress(OSError):  # a file system without links; or the file is gone, as reading it will tell
+                own.hardlink_to(given)
+        return read(own if own.exists() else given, batch.endpoint)
+
+    def _input(self, batch: Batch) -> Path:
+        return self._folder / f"{batch.id}.input"
+
     def _work_on(self, batch: Batch, rows: Rows) -> BatchWork:
         return BatchWork(
             batch,
@@ -281,7 +299,9 @@ class Batches:
         for path in self._folder.glob("batch-*.json"):
             with suppress(OSError, msgspec.MsgspecError):
                 if NAME.fullmatch(path.stem):
-                    found.append(msgspec.json.decode(path.read_bytes(), type=Batch))
+                    found.append(batch := msgspec.json.decode(path.read_bytes(), type=Batch))
+                    if batch.state in OVER:  # a kill may have left it
+                        self._input(batch).unlink(missing_ok=True)
         return {each.id: each for each in sorted(found, key=lambda each: each.at.get("validating", 0.0))}
 
 

@@ -22,6 +22,7 @@ from flatout.lanes import calls as lanes
 from flatout.lanes import kept_calls
 from flatout.lanes.batch.formats import openai
 from flatout.lanes.batch.money import Paid, Record
+from flatout.lanes.wish import Source
 from flatout.layer import Request, Response
 from flatout.look.facts import facts_of
 from flatout.progress._counters import Batches
@@ -440,3 +441,24 @@ def test_a_call_that_could_not_be_made_is_in_the_file_as_failed(program: Program
         assert (summary.answered, summary.failed) == (2, 1)
     assert [result.ok for result in program.gather(["a", "b", "c"])] == [True, True, True]
     assert program.wire.runs == Counter("abc")
+
+
+def test_calls_that_can_be_read_again_are_not_kept_in_memory() -> None:
+    """A batch of the gateway would be in memory for a day, though its rows are in a file."""
+
+    class Again:
+        def __init__(self) -> None:
+            self.reads = 0
+
+        async def __aiter__(self) -> AsyncIterator[str]:
+            self.reads += 1
+            yield "one"
+
+    async def read(given: Any) -> list[Any]:
+        source = Source(given, lambda same: same)
+        return [[call async for call in source.read()] for _ in range(2)]
+
+    again = Again()
+    assert run_virtual(read(again)) == [["one"], ["one"]]
+    assert again.reads == 2
+    assert run_virtual(read(aiter(again))) == [["one"], ["one"]]  # once only: it is kept

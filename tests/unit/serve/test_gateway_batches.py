@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import time
+import tracemalloc
 from errno import ENOSPC
 from pathlib import Path
 from typing import Any
@@ -524,6 +525,38 @@ def test_a_batch_that_expires_leaves_what_it_has(monkeypatch: pytest.MonkeyPatch
     assert 0 < len(answers) < 100
     assert len(answers) + len(errors) == 100
     assert {each["error"]["code"] for each in errors} == {"batch_expired"}
+
+
+def test_a_batch_under_way_is_not_in_memory(monkeypatch: pytest.MonkeyPatch):
+    """Ten batches of 200 MB would take 2 GB of the gateway's memory for a day."""
+    monkeypatch.setattr("flatout.serve.batch_rows.WINDOW", 4)
+    monkeypatch.setattr("flatout.serve.batch_input._AT_ONCE", 1)
+
+    async def main(world: World) -> int:
+        batch = await begun(world, rows(200, note="x" * 200_000))
+        tracemalloc.start()
+        await over(world, batch["id"])
+        return tracemalloc.get_traced_memory()[1]
+
+    try:
+        assert World(ProviderSettings(latency=0.5)).run(main) < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_input_of_a_batch_may_be_removed_while_it_is_under_way(tmp_path: Path):
+    """A client that removes what it has uploaded would lose its batch, and a batch would leave its input for ever."""
+
+    async def main(world: World) -> tuple[Any, list[Any]]:
+        batch = await begun(world, rows(300))
+        await asyncio.sleep(2.0)
+        assert (await world.ask(f"/v1/files/{batch['input_file_id']}", b"", method="DELETE")).status == 200
+        batch = await over(world, batch["id"])
+        return batch, await lines(world, batch["output_file_id"])
+
+    batch, answers = World(ProviderSettings(rpm=600, latency=0.5)).run(main)
+    assert batch["request_counts"]["completed"] == len(answers) == 300
+    assert not [*tmp_path.rglob("*.input")]
 
 
 def test_a_batch_that_is_over_cannot_be_cancelled():
