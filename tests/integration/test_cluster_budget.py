@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from flatout.cli import main
 from flatout.cluster.budget import SCRIPT
 from flatout.policies.shared_money import SILENT, Ask, Granted, Pot
-from tests.support.command_samples import Provider, eventually, provider
+from tests.support.command_samples import PATIENCE, Provider, eventually, provider
 from tests.support.redis_server import RedisServer, needs_redis, redis_server
 
 pytestmark = needs_redis
@@ -36,10 +36,15 @@ async def main(url, host, scope, usd, cost):
     budget = Budget(float(usd), "day", scope)
     limits = Limits(concurrency=4)
     async with Client("any", base_url=url, config=config, limits=limits, budget=budget) as client:
+        print("ready", flush=True)
+        sys.stdin.readline()
+        begun = False
         async for result in client.as_completed(calls):
             if isinstance(result.error, BudgetExceeded):
                 break
-    print(client.spent)
+            if not begun:
+                begun = True
+                print("begun", flush=True)
 
 asyncio.run(main(*sys.argv[1:]))
 """
@@ -112,10 +117,24 @@ def host_of(url: str) -> str:
     return url.removeprefix("http://").removesuffix("/v1")
 
 
-def start(url: str, scope: str) -> subprocess.Popen[str]:
+def start(count: int, url: str, scope: str) -> list[subprocess.Popen[str]]:
+    """Workers that begin together and have asked: one that comes late would find the budget spent, or no server."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WORKER, url, host_of(url), scope, str(USD), str(COST)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    workers = [subprocess.Popen(command, **pipes, text=True, env=environment) for _ in range(count)]
+    assert [said_by(worker) for worker in workers] == ["ready\n"] * count
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("\n")
+        worker.stdin.flush()
+    assert set(map(said_by, workers)) <= {"begun\n", ""}  # nothing, where the others were far faster
+    return workers
+
+
+def said_by(worker: subprocess.Popen[str]) -> str:
+    assert worker.stdout is not None
+    return worker.stdout.readline()
 
 
 def billed(server: Provider) -> float:
@@ -131,12 +150,12 @@ def standing(capsys, redis, name: str) -> dict:
 
 def spend(server: Provider, redis: RedisServer, name: str) -> None:
     """Three workers spend a budget. One is killed."""
-    workers = [start(server.url, redis.address(name)) for _ in range(3)]
+    workers = start(3, server.url, redis.address(name))
     server.wait_for(60)
     workers[0].send_signal(signal.SIGKILL)
     workers[0].communicate()
     for worker in workers[1:]:
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=PATIENCE)
         assert worker.returncode == 0
 
 
@@ -151,13 +170,13 @@ def test_workers_of_which_one_is_killed_keep_it_and_use_it(redis):
 def test_a_server_that_is_killed_in_the_middle_of_a_run_loses_no_money(tmp_path, keeps):
     """Workers would stop for good, or spend once more what the server has forgotten."""
     with provider(latency=0.1, output_tokens=10) as server, redis_server(tmp_path, "--appendonly", keeps) as redis:
-        workers = [start(server.url, redis.address("restarted")) for _ in range(2)]
+        workers = start(2, server.url, redis.address("restarted"))
         server.wait_for(40)
         redis.kill()
         time.sleep(1.5)  # they find out, and use what they may
         redis.start()
         for worker in workers:
-            worker.communicate(timeout=60)
+            worker.communicate(timeout=PATIENCE)
             assert worker.returncode == 0
         assert 0.85 * USD <= billed(server) <= USD
 
@@ -168,7 +187,8 @@ def test_what_a_killed_worker_had_not_used_is_lent_again(redis, capsys):
     with provider(latency=0.3, output_tokens=10) as server:
         spend(server, redis, "lent again")
         eventually(lambda: not any(lent["alive"] for lent in standing(capsys, redis, "lent again")["lent"]), 2 * SILENT)
-        start(server.url, redis.address("lent again")).communicate(timeout=60)
+        (another,) = start(1, server.url, redis.address("lent again"))
+        another.communicate(timeout=PATIENCE)
         assert 0.9 * USD <= billed(server) <= USD
 
 

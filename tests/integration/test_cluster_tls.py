@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 
 from flatout import Budget, Call, Client, ConfigError, Limits
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
+from tests.support.ports import free_port
 from tests.support.raw_server import Certificate
 from tests.support.redis_server import needs_redis, redis_program, redis_server
 
@@ -48,8 +47,7 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folders = [tmp_path_factory.mktemp(name) for name in ("redis", "stranger")]
     own, other = map(Certificate, folders)
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     keys = ["--tls-cert-file", str(own.file), "--tls-key-file", str(own.key), "--tls-auth-clients", "no"]
     users = ["--user", "ada", "on", f">{SECRET}", "~*", "&*", "+@all", "--user", "default", "off"]
     with redis_server(folders[0], "--tls-port", str(port), *keys, *users):

@@ -29,6 +29,7 @@ from tests.support.command_samples import (
     side_by_side,
     start,
 )
+from tests.support.ports import free_port
 from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
@@ -333,14 +334,6 @@ def test_a_port_in_use_is_said_before_anything_is_sent(server: Provider, tmp_pat
     status = flatout("status", "out.jsonl", folder=tmp_path)
     assert status.out.startswith("out.jsonl.flatout: interrupted\n")  # and not broken off, as after a crash
     assert flatout(*RUN, *server.options(), *PLENTY, folder=tmp_path).code == 0
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def test_what_happens_is_told_as_much_as_is_wanted(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -26,6 +25,7 @@ from tests.support.command_samples import (
     rows_of,
     start,
 )
+from tests.support.ports import free_port
 from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
@@ -208,8 +208,7 @@ def test_metrics_of_all_workers_are_served_as_one(tmp_path: Path) -> None:
     pytest.importorskip("prometheus_client")
     count = 400
     questions(tmp_path, count)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     def counted() -> float:
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as page:

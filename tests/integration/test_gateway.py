@@ -28,7 +28,8 @@ from flatout.testing import ProviderModel, ProviderSettings, serve
 from flatout.transports import descriptors
 from flatout.values.accounts import Account
 from tests.support.command_samples import eventually
-from tests.support.foreign_servers import fetch, free_port, llmock, or_skip, running
+from tests.support.foreign_servers import fetch, llmock, or_skip, running
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 SDKS = ROOT / ".venv-sdk" / "bin" / "python"

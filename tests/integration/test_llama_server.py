@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from flatout import Call, Client, ConnectError, Overloaded, Result, ServerError
 from flatout.events import AttemptFailed
 from flatout.local import LocalServer, pull
-from tests.support.foreign_servers import free_port
+from tests.support.ports import free_port
 
 pytest.importorskip("xllamacpp", reason="needs the extra 'local'")
 

@@ -19,6 +19,7 @@ from flatout import Client, ConfigError, ConnectError, agents
 from flatout.agents import Agent, Outcome, Tool
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from tests.support.command_samples import PATIENCE
+from tests.support.ports import free_port
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed")
 
@@ -202,16 +203,17 @@ def test_the_missing_extra_is_named(monkeypatch):
         enter(command=["x"])
 
 
-def test_a_server_over_http(command, unused_port):
+def test_a_server_over_http(command):
     """Servers that run elsewhere could not be used."""
+    port = free_port()
     with Path(os.devnull).open("wb") as nowhere:
-        process = subprocess.Popen([*command, str(unused_port)], stdout=nowhere, stderr=nowhere)
+        process = subprocess.Popen([*command, str(port)], stdout=nowhere, stderr=nowhere)
 
     async def main() -> list[str]:
         until = time.monotonic() + PATIENCE
         while True:
             try:
-                async with mcp_tools(url=f"http://127.0.0.1:{unused_port}/mcp", only=["add"]) as tools:
+                async with mcp_tools(url=f"http://127.0.0.1:{port}/mcp", only=["add"]) as tools:
                     return (await use(tools, ("add", {"a": 20, "b": 22})))[1]
             except ConnectError:
                 assert process.poll() is None
@@ -223,12 +225,3 @@ def test_a_server_over_http(command, unused_port):
     finally:
         process.terminate()
         process.wait(20)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

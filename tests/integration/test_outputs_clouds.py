@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.support.command_samples import PLENTY, Done, eventually, provider, sound
-from tests.support.foreign_servers import free_port
 from tests.support.hub import REPOSITORY, TOKEN, hub
+from tests.support.ports import free_port
 
 CLOUDS = Path(__file__).parents[2] / ".venv-clouds"
 BIN = CLOUDS / "bin"

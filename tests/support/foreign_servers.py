@@ -10,9 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .ports import free_port
 
 LLMOCK = "llmock==0.2.2"
 AIMOCK = "@copilotkit/aimock@1.43.0"
@@ -109,19 +109,6 @@ def or_skip(installation: Callable[[], Path]) -> Path:
 # -- processes --------------------------------------------------------------------------------------------------------
 
 
-def free_port() -> int:
-    """A free port below 10000."""
-    for _ in range(100):
-        port = random.randrange(7000, 10_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port between 7000 and 10000")
-
-
 @contextmanager
 def running(command: Callable[[int], Sequence[str]], log: Path, **environment: str) -> Iterator[str]:
     """Start a server that answers ``/health``, and end it afterwards.
@@ -131,7 +118,7 @@ def running(command: Callable[[int], Sequence[str]], log: Path, **environment: s
         log: the file for its output.
         environment: variables to add to those of this process.
     """
-    for _ in range(3):  # another process may take the port before the server does
+    for _ in range(3):  # another program may take the port before the server does
         port = free_port()
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
+
+from .command_samples import PATIENCE
 
 
 def redis_program() -> str | None:
@@ -55,11 +58,20 @@ class RedisServer:
         self._process = subprocess.Popen(
             [program, *options, *self._more], stdout=subprocess.DEVNULL, cwd=self.socket.parent
         )
-        ends = time.monotonic() + 20.0
-        while not self.socket.exists():
+        ends = time.monotonic() + PATIENCE
+        while not self._answers():
             assert self._process.poll() is None, "the server has ended"
             assert time.monotonic() < ends, "the server does not start"
             time.sleep(0.01)
+
+    def _answers(self) -> bool:
+        """Whether it answers, if only that it wants a password. Its socket is there a moment before it listens."""
+        with socket.socket(socket.AF_UNIX) as asking, suppress(OSError):
+            asking.settimeout(1.0)
+            asking.connect(str(self.socket))
+            asking.sendall(b"PING\r\n")
+            return asking.recv(1) != b""
+        return False
 
     @property
     def pid(self) -> int:
