@@ -18,6 +18,7 @@ from flatout.cluster.redis import _keys
 from flatout.look.team import look_at_team
 from flatout.testing import ProviderModel, ProviderSettings, SimulatedTransport
 from flatout.values.place import place_of
+from tests.support.command_samples import eventually
 from tests.support.limited_programs import RPM, programs, stats, use
 from tests.support.redis_server import needs_redis, redis_server
 
@@ -67,16 +68,19 @@ def test_a_team_is_seen_by_its_address(redis, capsys):
         limits = Limits(rpm=6_000, shared=address)
         async with Client("any", base_url="http://any/v1", limits=limits, transport=transport, config={}) as client:
             asking = asyncio.create_task(client.gather(["a question"] * 200))
-            seen = []
-            while not asking.done():
-                await asyncio.sleep(0.3)
-                with suppress(ConfigError):  # nothing is known yet
-                    seen += (await asyncio.to_thread(look_at_team, place_of(address))).targets
-        return seen
+            await asyncio.to_thread(eventually, answering)
+            await asking
 
-    seen = asyncio.run(work())
-    assert [worker.name.endswith(f":{os.getpid()}") for worker in seen[-1].workers] == [True]
-    assert max(target.sums.answered for target in seen) > 0
+    seen = []
+
+    def answering():
+        with suppress(ConfigError):  # nothing is known yet
+            seen[:] = look_at_team(place_of(address)).targets
+        return any(target.sums.answered for target in seen)
+
+    asyncio.run(work())
+    [target] = seen
+    assert [worker.name.endswith(f":{os.getpid()}") for worker in target.workers] == [True]
     for command in (["status", address], ["watch", address, "--once"]):
         assert main(command) == 0
         assert "200 answered" in capsys.readouterr().out

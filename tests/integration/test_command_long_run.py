@@ -54,7 +54,7 @@ def test_two_thousand_rows_and_a_provider_that_misbehaves(table: Path, tmp_path:
     with provider(latency=0.05, faults=FAULTS) as server:
         options = ("--prompt", "{{ translated_problem }}", "--limit", str(COUNT), *server.options(), *PLENTY)
         command = ("run", str(table), "-o", "out.csv", *options)
-        done = flatout(*command, folder=tmp_path, seconds=60)
+        done = flatout(*command, folder=tmp_path)
         stats = server.stats()
         given, got = rows(table), rows(tmp_path / "out.csv")
         assert len(given) == len(got) == COUNT
@@ -85,7 +85,7 @@ def test_the_embedded_model_answers_without_a_key(tmp_path: Path) -> None:
         pytest.skip("the embedded model is not here: flatout local pull")
     shutil.copy(EXAMPLES / "questions.jsonl", tmp_path)
     options = ("--limit", "5", "--param", "max_tokens=24", "--param", "temperature=0")
-    done = flatout("run", "questions.jsonl", "-o", "out.jsonl", "-m", "local", *options, folder=tmp_path, seconds=90)
+    done = flatout("run", "questions.jsonl", "-o", "out.jsonl", "-m", "local", *options, folder=tmp_path)
     assert done.code == 0, done.err
     answered = rows_of(tmp_path / "out.jsonl")
     assert [row["id"] for row in answered] == ["q001", "q002", "q003", "q004", "q005"]

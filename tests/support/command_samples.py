@@ -162,6 +162,17 @@ def end(process: subprocess.Popen[bytes], stdin: bytes | None = None, seconds: f
     return sound(Done(process.returncode, (out or b"").decode(), (err or b"").decode()))
 
 
+def wait_until_said(process: subprocess.Popen[bytes], text: str) -> None:
+    """Wait until the process writes a line with this text to standard error. `end` does not tell what came before."""
+    assert process.stderr is not None
+    said = b""
+    for line in process.stderr:
+        said += line
+        if text.encode() in line:
+            return
+    raise AssertionError(f"it ended, and said only: {said.decode()}")
+
+
 def sound(done: Done) -> Done:
     """The same, after a check that it shows no traceback."""
     assert "Traceback" not in done.err, done.err
