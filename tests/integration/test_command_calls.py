@@ -26,7 +26,6 @@ from tests.support.command_samples import (
     provider,
     questions,
     rows_of,
-    side_by_side,
     start,
 )
 from tests.support.ports import free_port
@@ -145,12 +144,14 @@ def test_a_run_of_other_models_or_samples_is_another_run(server: Provider, tmp_p
     reach = ("--base-url", server.url, *PLENTY)
     assert flatout(*RUN, "-m", "a", "-m", "b", *reach, folder=tmp_path).code == 0
     before = server.received
-    others = side_by_side(
-        lambda more: flatout(*RUN, *more, *reach, folder=tmp_path),
-        [("-m", "a", "-m", "c"), ("-m", "a", "-m", "b", "--samples", "2"), ("-m", "a"), ("-m", "b", "-m", "a")],
-    )
-    assert [done.code for done in others] == [2] * 4
-    for done, why in zip(others, ("models was", "samples was", "model was", "models was"), strict=True):
+    for others, why in (
+        (("-m", "a", "-m", "c"), "models was"),
+        (("-m", "a", "-m", "b", "--samples", "2"), "samples was"),
+        (("-m", "a"), "model was"),
+        (("-m", "b", "-m", "a"), "models was"),
+    ):
+        done = flatout(*RUN, *others, *reach, folder=tmp_path)
+        assert done.code == 2
         assert why in done.err
         assert "--fresh" in done.err
     assert server.received == before

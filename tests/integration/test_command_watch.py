@@ -9,6 +9,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command_samples import PATIENCE, end, eventually, provider, questions, start
+from tests.support.command_samples import PATIENCE, PLENTY, end, eventually, provider, questions, start
 
 pytest.importorskip("textual")
 
@@ -27,12 +28,7 @@ from flatout.look.watch.link import ASK
 from flatout.store import RunFile
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl")
-SLOWLY = ("--rpm", "40", "--concurrency", "4")
-"""After 40 rows it waits for a minute: it goes on for as long as a busy machine takes to open the view."""
-
-ONE_BY_ONE = ("--rpm", "1200", "--concurrency", "1")
-"""The rest takes some seconds, so that the view sees it go on."""
-
+FEW = (*PLENTY, "--concurrency", "4")
 ROWS = 60
 COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 """A colour that is set, and not the terminal's own."""
@@ -75,8 +71,15 @@ class Terminal:
 
     def shows(self, name: str, *texts: str) -> str:
         """Wait until the window shows some texts."""
-        eventually(lambda: all(text in self.screen(name) for text in texts))
-        return self.screen(name)
+        seen = ""
+
+        def shown() -> bool:
+            nonlocal seen
+            seen = self.screen(name)
+            return all(text in seen for text in texts)
+
+        eventually(shown)
+        return seen
 
     def close(self) -> None:
         """End this server alone."""
@@ -100,8 +103,9 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
     """A view in a real terminal would not fit, not notice that the run was killed, or hold the run up."""
     questions(tmp_path, ROWS)
     with provider(latency=0.3) as server:
-        first = start(*RUN, *SLOWLY, *server.options(), folder=tmp_path)
+        first = start(*RUN, *FEW, *server.options(), folder=tmp_path)
         server.wait_for(8)
+        server.change(latency=3_600.0)  # it goes on for as long as a busy machine takes to open the view
         terminal.open("small", 80, 24)
         terminal.open("large", 200, 50, colour=False)
         for name, columns, lines in (("small", 80, 24), ("large", 200, 50)):
@@ -115,8 +119,13 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
         first.communicate()
         for name in ("small", "large"):
             terminal.shows(name, "broken off: its process has gone")
-        second = start(*RUN, *ONE_BY_ONE, *server.options(), folder=tmp_path)
+        server.change(latency=0.3)
+        received = server.received
+        second = start(*RUN, *FEW, *server.options(), folder=tmp_path)
+        server.wait_for(received + 8)
+        second.send_signal(signal.SIGSTOP)  # until the view has seen it go on
         terminal.shows("small", "running (process")
+        second.send_signal(signal.SIGCONT)
         assert end(second).code == 0
         terminal.shows("small", "finished in", f"{ROWS} of {ROWS} (100 %)")
         terminal.keys("small", "r")
