@@ -21,8 +21,9 @@ from flatout.policies.pacing.way import Way
 from flatout.values import Call
 
 from .alarm import Alarm
-from .waiter import Till, Waiter
+from .waiter import Till, Waiter, line_up
 from .waits import Waits
+from .yielding import Yielding
 
 BYPASS = 16
 """Most small calls that pass one that waits for tokens, and the places behind it where they are looked for."""
@@ -30,15 +31,8 @@ BYPASS = 16
 BYPASS_AGE = 2.0
 """Seconds of waiting after which no call passes this one."""
 
-OFTEN = 3
-"""After this many refusals a call goes to the back, after as many failures in outages to the retries: it may be this
-call that is refused or fails, and not the rate or the target."""
-
 RETRIES = 0.2
 """The share of what is sent that may be retries while other calls wait."""
-
-AT_A_TIME = 8
-"""Attempts that go before the event loop has a turn. With more, a busy computer would hear late of a refusal."""
 
 
 class Admission:
@@ -77,7 +71,7 @@ class Admission:
         self.waiting: Line[Waiter] = Line(retries)
         self._alarm = Alarm()
         self._waits = Waits()
-        self._let_go, self._listens = 0, False  # attempts since the event loop's last turn, and whether one is due
+        self._yielding = Yielding()
         self._till = Till()
         self._way = Way()
 
@@ -111,7 +105,7 @@ class Admission:
     def take(self, call: Call, loop: asyncio.AbstractEventLoop, /) -> Permit | None:
         """A permit if a call may go at once; None if it would have to wait, or can never go."""
         pacer = self.begin(loop)
-        if self.waiting or self._listens:
+        if self.waiting or self._yielding.due:
             return None
         need = Need()
         if pacer.counts_tokens and self._guess(pacer, need, call) is not None:
@@ -198,7 +192,7 @@ class Admission:
     ) -> None:
         """Wait for a permit, and for the money that the attempt may cost."""
         now, journey = loop.time(), current_journey()
-        if not (self.waiting or self._listens):
+        if not (self.waiting or self._yielding.due):
             with pacer.exclusive:
                 if self._ready_at(pacer, need, now)[0] <= now and self._till.pays(journey.money):
                     self._admit(pacer, need, now, loop)
@@ -262,22 +256,11 @@ class Admission:
         return ready
 
     def _admit(self, pacer: Pacer, need: Need, now: float, loop: asyncio.AbstractEventLoop) -> None:
-        """Let an attempt go. After `AT_A_TIME` of them the event loop has a turn."""
+        """Let an attempt go."""
         pacer.admit(need, now)
         need.number = self.health.sent(now)
-        self._let_go += 1
-        if self._let_go >= AT_A_TIME and pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
-            self._listen(pacer, loop)
-
-    def _listen(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._listens = True
-        loop.call_soon(self._go_on, pacer, loop)
-
-    def _go_on(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
-        self._let_go, self._listens = 0, False
-        self.drain(pacer, loop)
-        if self._let_go and not self._listens:  # calls that arrive before these have sent must not overtake them
-            self._listen(pacer, loop)
+        if pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
+            self._yielding.gone(loop, self.drain, pacer, loop)
 
     def costs(self) -> Iterator[Mapping[str, float]]:
         """What each call that waits takes of the target's limits, by name, the next one first.
@@ -314,17 +297,10 @@ class Admission:
         now: float,
         turn: Turn | None = None,
     ) -> Waiter:
-        """Queue a call: at the back, or in front if it had its turn and was sent back."""
+        """Queue a call."""
         self._waits.book(now)
-        money = journey.money
-        waiter = Waiter(call, service, need, admitted, now, self._waits.held(), turn, money, self._waits.went)
-        trouble, sent_back = journey.trouble, journey.sent_back
-        again = sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed)
-        if again or (money is not None and money.short):
-            self.waiting.put_back(waiter, journey.started)
-        else:
-            failed = trouble is not None and (trouble.excused or (bool(trouble.spent) and not sent_back))
-            self.waiting.add(waiter, retry=failed)
+        waiter = Waiter(call, service, need, admitted, now, self._waits.held(), turn, journey.money, self._waits.went)
+        line_up(waiter, self.waiting, journey)
         return waiter
 
     def _next(self) -> deque[Waiter]:
@@ -344,7 +320,7 @@ class Admission:
     def _drain_exclusively(self, pacer: Pacer, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
         while queue := self._next():
-            if self._listens:
+            if self._yielding.due:
                 return
             head = queue[0]
             if head.admitted.done():  # cancelled, or another target of its route was free first

@@ -13,11 +13,17 @@ from typing import Any
 from msgspec import Struct
 
 from flatout.errors import CallError
+from flatout.journey import Journey
 from flatout.layer import Turn
 from flatout.money.attempt import Money
 from flatout.policies.failures.service import Service
+from flatout.policies.pacing.line import Line
 from flatout.policies.pacing.tokens import Need
 from flatout.values import Call
+
+OFTEN = 3
+"""After this many refusals a call goes to the back, after as many failures in outages to the retries: it may be this
+call that is refused or fails, and not the rate or the target."""
 
 
 class Waiter(Struct, eq=False):
@@ -44,6 +50,17 @@ class Waiter(Struct, eq=False):
         elif not self.admitted.done():
             self.admitted.set_exception(error)
             self.admitted.exception()  # else asyncio warns if the waiter was cancelled in this same turn
+
+
+def line_up(waiter: Waiter, line: Line[Waiter], journey: Journey) -> None:
+    """Let an attempt stand in line: at the back, or in front if it had its turn and was sent back."""
+    trouble, sent_back, money = journey.trouble, journey.sent_back, waiter.money
+    again = sent_back and journey.refusals < OFTEN and not (trouble is not None and trouble.closed)
+    if again or (money is not None and money.short):
+        line.put_back(waiter, journey.started)
+    else:
+        failed = trouble is not None and (trouble.excused or (bool(trouble.spent) and not sent_back))
+        line.add(waiter, retry=failed)
 
 
 class Till:

@@ -4,11 +4,9 @@ Why not back off call by call: with hundreds of workers that each sleep out thei
 requests are refused, because the workers know nothing of each other. A limit belongs to a target, so one pacer holds it
 for all callers. Its parts:
 
-- `axes`: the known limits, given or advertised; `trials`: how much of them may go before it is earned;
-- `discovery`: the search for an unknown limit;
-- `in_flight`: how many requests may be in flight at once;
-- `pause` and `probe`: after a refusal no call goes for a time, and then one goes first;
-- `reliance`: whether the known limits can be relied on.
+- `bounds`: what bounds the requests: known limits, the search for an unknown one, how many may be in flight at once;
+- `trials`: how much of known limits may go before it is earned;
+- `pause` and `probe`: after a refusal no call goes for a time, and then one goes first.
 
 This module tells the life of one attempt. It asks (`ready_at`) and goes (`admit`); then it was answered, has failed or
 was refused.
@@ -24,28 +22,20 @@ from contextlib import AbstractContextManager, nullcontext
 from flatout.values import Limits, Usage
 
 from .advertised import exaggerates
-from .ahead import MINUTE
 from .aimd import Aimd
-from .axes import Axes
-from .axis import per_window
-from .backlog import START, Backlog
+from .bounds import Bounds
 from .charge import Charge, Reserve
-from .discovery import IN_FLIGHT, Discovery, refused_unknown
-from .in_flight import InFlight
+from .discovery import refused_unknown
 from .pause import FIRST_DOUBT, Pause, Wait
 from .probe import Probe
-from .reliance import Reliance
 from .sharing import Shared
-from .strays import own_wait, tolerance
+from .strays import own_wait
 from .tokens import Need
 from .trials import NO_DEPTHS, Trials
 from .unknown import RateSearch
 
 STRAY = 2.0
 """A refusal of what was tried ahead concerns its call alone if it names at most this many seconds."""
-
-TIMID = 1.0 / 8.0
-"""If no limit per time is known and the rate is refused, the search begins at this share of the present rate."""
 
 
 class Pacer:
@@ -65,7 +55,6 @@ class Pacer:
         idle: seconds since everything that they sent was earned.
 
     Attributes:
-        limits: see above.
         charge: how the provider charges tokens, as far as answers tell.
         exclusive: enter it around every call of the pacer; it keeps other programs out.
         recheck: seconds after which a call that waits should ask again.
@@ -87,34 +76,33 @@ class Pacer:
         depths: Mapping[str, float] = NO_DEPTHS,
         idle: float = math.inf,
     ) -> None:
-        self.limits = limits
         self.charge = Charge(reserve)
         self.exclusive: AbstractContextManager[None] = shared if shared is not None else nullcontext()
         self.recheck = math.inf if shared is None else shared.recheck
         self.shares = shared is not None
         self._pause = Pause(shared)
         self._trials = Trials(even, depths, idle)
-        self._axes = Axes(limits, now, self.charge, self._trials, requests_per_day=requests_per_day, shared=shared)
-        paced = bool(self._axes.by_name.keys() - {"rpd"})
-        bare = limits.concurrency is None and not paced
-        by_rate = (limits.adaptive or ("concurrency" if self_hosted else "rate")) == "rate"
-        self._discovery = Discovery(by_rate=by_rate, together=shared.together() if shared is not None else None)
-        self._in_flight = InFlight(
-            limits.concurrency,
-            self._discovery,
-            bounded=paced,
-            backlog=Backlog(IN_FLIGHT, START if learnt is None else IN_FLIGHT) if bare and by_rate else None,
-            members=shared.members if shared is not None else None,
+        self._bounds = Bounds(
+            limits,
+            now,
+            self.charge,
+            self._trials,
+            self_hosted=self_hosted,
+            requests_per_day=requests_per_day,
+            shared=shared,
+            learnt=learnt,
         )
-        if bare:
-            self._discovery.begin(now, learnt)
-            self._catch_up(now)
-        self._reliance = Reliance(tolerance(limits, paced=paced), self._axes.by_name, now)
+        self._axes, self._discovery, self._in_flight = self._bounds.axes, self._bounds.discovery, self._bounds.in_flight
         self._probe = Probe(on=probe and self.search is None)
 
     def __repr__(self) -> str:
         known = [*self._axes.by_name.values(), *filter(None, (self.search, self.aimd))]
         return f"Pacer(in_flight={self.in_flight}, {', '.join(map(repr, known))})"
+
+    @property
+    def limits(self) -> Limits:
+        """What the target allows, as far as the user knows."""
+        return self._bounds.limits
 
     @property
     def in_flight(self) -> int:
@@ -149,7 +137,7 @@ class Pacer:
     @property
     def overruled(self) -> bool:
         """Whether the provider refuses again and again what known limits allow: others seem to use them too."""
-        return bool(self._axes.by_name) and (self.search is not None or self._reliance.others_use_them)
+        return self._bounds.overruled
 
     @property
     def even(self) -> bool:
@@ -170,29 +158,21 @@ class Pacer:
 
         Their names are those in `Limits`; they count per minute, or per day.
         """
-        given = {name: limit for name, limit, _ in per_window(self.limits)}
-        rates = self._axes.rates()
-        if self.search is not None and self.search.found:
-            rates["rpm"] = self.search.rate * MINUTE
-        return {name: rate for name, rate in rates.items() if rate != given.get(name)}
+        return self._bounds.found()
 
     def allows(self) -> dict[str, float]:
         """The limits in force, by their names in `Limits`: per minute or day, and the most in flight at once."""
-        found = self._axes.rates()
-        most = self._in_flight.most
-        return found if most is None else {**found, "concurrency": most}
+        return self._bounds.allow()
 
     @property
     def tries_concurrency(self) -> bool:
         """Whether the most in flight at once is found by trying: the user gave none, or a larger one."""
-        most, given = self._in_flight.most, self.limits.concurrency
-        return most is not None and (given is None or most < given)
+        return self._bounds.tries_concurrency
 
     def scaled(self, share: float) -> Pacer:
         """A copy with nothing in flight and this share of every limit: what it does can be tried out."""
         tried = copy.deepcopy(self)
-        tried._axes.scale(share)
-        tried._in_flight.scale(share)
+        tried._bounds.scale(share)
         return tried
 
     def change(self, limits: Limits, now: float) -> None:
@@ -205,24 +185,7 @@ class Pacer:
             limits: all limits that hold from now on. ``burst``, ``adaptive`` and ``shared`` cannot change.
             now: the present.
         """
-        if self.shares:
-            self._catch_up(now)
-        before = self._axes.rates()
-        changed, self.limits = limits.concurrency != self.limits.concurrency, limits
-        self._axes.change(limits, now, self.in_flight)
-        paced = bool(self._axes.by_name.keys() - {"rpd"})
-        bare = limits.concurrency is None and not paced
-        if changed or bare:
-            by_rate = self._discovery.by_rate
-            backlog = Backlog(IN_FLIGHT, IN_FLIGHT) if bare and by_rate else None
-            self._in_flight.change(limits.concurrency, bounded=paced, backlog=backlog)
-        if not bare:
-            self._know_more()
-        elif self.search is None and self.aimd is None:
-            rate = before.get("rpm")
-            self._discovery.begin(now, None if rate is None else rate / MINUTE)
-            self._catch_up(now)
-        self._reliance = Reliance(tolerance(limits, paced=paced), self._axes.by_name, now)
+        self._bounds.change(limits, now)
 
     # A call asks, and goes.
 
@@ -240,7 +203,7 @@ class Pacer:
         `inf` means that no time will help, only another call's end.
         """
         if self.shares:
-            self._catch_up(now)
+            self._bounds.catch_up(now)
         if not self._in_flight.has_room(now):
             return math.inf, "concurrency"
         at = paused_until = self._pause.until
@@ -281,19 +244,19 @@ class Pacer:
             wall: the wall clock, in seconds since the epoch.
         """
         if self.shares:
-            self._catch_up(now)
+            self._bounds.catch_up(now)
         self._in_flight.answered(need, now - sent, now)
         if self._pause.answered(sent, now):
             self._axes.begin(now)
         if self._probe.on and sent >= self._pause.until:
             self._probe.end()
-        self._reliance.answered()
+        self._bounds.reliance.answered()
         search = self._discovery.search
         if search is not None and need.search is search:
             search.accepted(need.mark, need.ended, now)
         self._axes.settle(need, usage, now)
         if self._axes.hear(headers, need, sent, now, wall, self._in_flight.own, fits=True):
-            self._know_more()
+            self._bounds.know_more()
         self._trials.answered(self._axes.by_name, need, sent)
 
     def failed(
@@ -306,12 +269,12 @@ class Pacer:
         wall: float = 0.0,
     ) -> None:
         """An admitted call failed or was cancelled, for another reason than our speed."""
-        self._catch_up(now)
+        self._bounds.catch_up(now)
         self._in_flight.ended(need)
         if self.search is not None and need.search is self.search:
             self.search.over()
         if headers is not None and self._axes.hear(headers, need, sent, now, wall, self.in_flight):
-            self._know_more()
+            self._bounds.know_more()
 
     def unsent(self, need: Need, now: float) -> None:
         """An admitted call was not sent after all: give back what it took."""
@@ -355,7 +318,7 @@ class Pacer:
             wall: the wall clock, in seconds since the epoch.
             named: the limits that the refusal names.
         """
-        self._catch_up(now)
+        self._bounds.catch_up(now)
         self._in_flight.ended(need)
         short = retry_after is None or retry_after <= STRAY
         tried = self._trials.refused(self._axes.by_name, need, sent, now, short=short)
@@ -365,42 +328,19 @@ class Pacer:
         if headers is not None and self._axes.hear(
             headers, need, sent, now, wall, self.in_flight, fits=True, refused=True
         ):
-            self._know_more()
+            self._bounds.know_more()
         alone = own_wait(retry_after) if tried and short else None
         if alone is None and self.search is None:
-            alone = self._reliance.alone(retry_after)
+            alone = self._bounds.reliance.alone(retry_after)
         if alone is not None:
             return Wait(min(alone, FIRST_DOUBT) if exaggerated else alone)
         if named is not None and self._axes.name(named, need, sent, now, self.in_flight):
-            self._know_more()
-        self._slow_down(need, sent, now)
+            self._bounds.know_more()
+        self._bounds.refused(need, sent, now, news=sent >= self._pause.began)
         search = self.search
         if search is not None and need.search is search:  # else the call was sent before this search began
             return refused_unknown(search, need, retry_after, sent, now)
         return Wait(until=self._refused_known(retry_after, sent, now, exaggerated=exaggerated))
-
-    def _slow_down(self, need: Need, sent: float, now: float) -> None:
-        """A refusal concerns all calls: correct what is known of the limits."""
-        news = sent >= self._pause.began
-        if news:
-            self._reliance.note_use(self._axes.by_name, now)
-        self._axes.refused(now)
-        if self.aimd is not None:
-            self.aimd.pushed_back(sent, now, max(need.at, self._in_flight.count))
-        elif self.search is None and self._discovery.by_rate and self._are_wrong(news):
-            self._search_below(need, sent, now)
-
-    def _are_wrong(self, news: bool) -> bool:
-        """Whether the known limits, if any, cannot be relied on."""
-        return self._reliance.refused(news=news) or not self._axes.by_name
-
-    def _search_below(self, need: Need, sent: float, now: float) -> None:
-        """Search for a rate below what the known limits allow, or below what was sent where none of them is a rate."""
-        ceiling = self._axes.requests_per_second(need)
-        sent_before = self.in_flight / max(0.1, now - sent)
-        rate = self._reliance.share * ceiling if ceiling < math.inf else TIMID * sent_before
-        self._discovery.begin_below(now, max(1.0, rate), ceiling)
-        self._catch_up(now)
 
     def _refused_known(self, retry_after: float | None, sent: float, now: float, *, exaggerated: bool) -> float:
         """A call was refused within known limits: all calls wait. Returns until when."""
@@ -416,18 +356,3 @@ class Pacer:
         """A pause has begun: afterwards calls go one after the other, not all at once."""
         self._axes.resume(self._pause.until)
         self._probe.begin()
-
-    # Something became known.
-
-    def _catch_up(self, now: float) -> None:
-        """Learn what other programs have come to know."""
-        if self.shares:
-            known, given = self._axes.catch_up(now), self._in_flight.catch_up()
-            if known or given:
-                self._know_more()
-            self._discovery.catch_up(now)
-
-    def _know_more(self) -> None:
-        """A new limit became known: end the search for it."""
-        self._discovery.end()
-        self._in_flight.unbind()
