@@ -291,10 +291,11 @@ def test_a_proxy_that_fails_sent_nothing(loop, answer, said, monkeypatch):
 
 def test_a_proxy_that_is_not_there_is_named(monkeypatch):
     """The user would look for the fault at the provider."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
-    run(lambda: does_not_reach("https://api.test/v1", f"the proxy 127.0.0.1:{port}: .*refused", trust_env=True))
+    with socket.socket() as silent:  # nobody else can take its port, and it does not listen
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        run(lambda: does_not_reach("https://api.test/v1", f"the proxy 127.0.0.1:{port}: .*refused", trust_env=True))
 
 
 def test_a_tunnel_to_an_ipv6_address_is_asked_for_in_brackets():
