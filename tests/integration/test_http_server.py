@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -53,12 +55,22 @@ class Place:
         self.port = port
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+    async def client(self, first: bytes = b"") -> AsyncIterator[Client]:
+        """A client. What it says first is there when the server accepts the connection, however busy the machine is."""
+        sock = socket.create_connection(("127.0.0.1", self.port))
+        sock.sendall(first)
+        sock.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=sock)
         try:
             yield Client(reader, writer)
         finally:
             writer.close()
+
+
+async def settled() -> None:
+    """Let arrive what is on its way: turns of the loop bring it, and a busy machine has few of them in many seconds."""
+    for _ in range(100):
+        await asyncio.sleep(0.001)
 
 
 @pytest.fixture(params=sorted(LOOPS, key=lambda made: made.__module__), ids=lambda made: made.__module__.split(".")[0])
@@ -238,16 +250,21 @@ def test_a_refused_client_may_take_its_time_to_send_but_not_for_ever(run: Any, m
     monkeypatch.setattr(http, "LINGER", 1.0)
     monkeypatch.setattr(http, "MOST_LINGER", 1.6)
 
+    async def goes_on(client: Client, sent: list[float]) -> None:
+        while True:
+            client.send(b"x" * 1024)
+            await client.writer.drain()
+            await asyncio.sleep(0.05)
+            sent.append(time.monotonic())
+
     async def scenario(place: Place) -> None:
         async with place.client() as client:
             client.send(POST % (b"", MAX_BODY + 1))
-            began = time.monotonic()
-            with suppress(ConnectionError):
-                while time.monotonic() < began + 10.0:
-                    client.send(b"x" * 1024)
-                    await client.writer.drain()
-                    await asyncio.sleep(0.05)
-            assert 1.3 < time.monotonic() - began < 9.0
+            sent = [time.monotonic()]
+            with pytest.raises(ConnectionError):
+                await goes_on(client, sent)
+            silent = max(later - before for before, later in pairwise(sent))
+            assert sent[-1] - sent[0] > 1.3 or silent > 0.9  # a busy machine may have kept it from sending
             await place.server.wait_empty()
 
     run(echo, scenario)
@@ -255,6 +272,7 @@ def test_a_refused_client_may_take_its_time_to_send_but_not_for_ever(run: Any, m
 
 def test_what_is_refused_takes_no_room_from_others(run: Any) -> None:
     """A few uploads that are too large would have everybody else refused, for as long as they go on."""
+    over = asyncio.Event()
 
     async def scenario(place: Place) -> None:
         place.server.max_body, place.server.most_held = 100_000, 150_000
@@ -265,15 +283,18 @@ def test_what_is_refused_takes_no_room_from_others(run: Any) -> None:
                 await asyncio.sleep(0.01)
             assert (await large.answer())[0].startswith(b"http/1.1 413 ")
             ahead.send(GET % b"slow" + b"x" * 2 * http.MAX_AHEAD)
-            await asyncio.sleep(0.1)
+            await settled()
             assert place.server.held == 0
             other.send(POST % (b"a", 90_000) + b"y" * 80_000)
-            await asyncio.sleep(0.05)
+            await settled()
+            assert place.server.held > 0
             other.send(b"y" * 10_000)
             assert (await other.answer())[0].startswith(b"http/1.1 200 ")
+            over.set()
 
     async def slow(request: Request, answer: Answer) -> None:
-        await asyncio.sleep(1.0 if request.path == "/slow" else 0.0)
+        if request.path == "/slow":
+            await over.wait()
         answer.send(200)
 
     run(slow, scenario)
@@ -303,10 +324,10 @@ def test_what_a_client_sends_ahead_is_bounded(run: Any) -> None:
     async def scenario(place: Place) -> None:
         async with place.client() as client:
             client.send(GET % b"")
-            await asyncio.sleep(0.05)
+            await settled()
             client.send(GET % b"" + POST % (b"", 2 * http.MAX_AHEAD) + b"x" * 2 * http.MAX_AHEAD)
             await client.writer.drain()
-            await asyncio.sleep(0.05)
+            await settled()
             going.set()
             answers = await client.rest()
             assert answers.count(b"HTTP/1.1 200") in {1, 2}
@@ -333,9 +354,10 @@ def test_a_client_that_does_not_read_holds_the_answer_back(run: Any) -> None:
             before = -1
             while written > before:
                 before = written
-                await asyncio.sleep(0.1)
+                await settled()
             assert written < 500
             assert len(await client.reader.readexactly(1_000 * 100_000)) == 1_000 * 100_000
+            await settled()
             assert written == 1_000
 
     run(much, scenario)
@@ -399,8 +421,7 @@ def test_a_client_that_says_no_more_is_closed_after_a_while(run: Any, begun: byt
     """Connections would pile up."""
 
     async def scenario(place: Place) -> None:
-        async with place.client() as client:
-            client.send(begun)
+        async with place.client(begun) as client:
             assert await client.rest() == b""
 
     run(echo, scenario, keepalive=0.05)
@@ -414,26 +435,20 @@ def test_an_answer_may_take_longer_than_an_idle_connection(run: Any) -> None:
         await echo(request, answer)
 
     async def scenario(place: Place) -> None:
-        async with place.client() as client:
-            client.send(GET % b"a")
+        async with place.client(GET % b"a") as client:
             assert b"x-path: /a" in (await client.answer())[0]
 
     run(slow, scenario, keepalive=0.05)
 
 
-def test_the_end_waits_a_little_for_open_answers_and_for_nothing_else(run: Any) -> None:
-    """Ctrl-C would cut off answers that are nearly there, or wait for clients that never end."""
+def test_the_end_waits_for_open_answers_and_for_nothing_else(run: Any) -> None:
+    """Ctrl-C would cut off answers that are nearly there, or wait for clients that ask for nothing."""
     begun: list[str] = []
-    cancelled: list[str] = []
     nearly_there = asyncio.Event()
 
-    async def timed(request: Request, answer: Answer) -> None:
+    async def waits(request: Request, answer: Answer) -> None:
         begun.append(request.path)
-        try:
-            await (nearly_there if request.path == "/short" else asyncio.Event()).wait()
-        except asyncio.CancelledError:
-            cancelled.append(request.path)
-            raise
+        await (nearly_there if request.path == "/short" else asyncio.Event()).wait()
         answer.send(200)
 
     async def scenario(place: Place) -> None:
@@ -442,19 +457,42 @@ def test_the_end_waits_a_little_for_open_answers_and_for_nothing_else(run: Any) 
             long.send(GET % b"long")
             while len(begun) < 2:  # noqa: ASYNC110 -- the requests arrive on their own
                 await asyncio.sleep(0.01)
-            closing = asyncio.create_task(place.server.close(0.3))
+            closing = asyncio.create_task(place.server.close(LONG))
             assert await idle.rest() == b""
             nearly_there.set()
             answers = await short.rest()
             assert answers.count(b"HTTP/1.1 200") == answers.count(b"connection: close") == 1
             assert not closing.done()
-            assert await long.rest() == b""
-            await closing
-            assert cancelled == ["/long"]
+            closing.cancel()
+            await asyncio.wait([closing])
+
+    run(waits, scenario)
+    assert sorted(begun) == ["/long", "/short"]
+
+
+def test_the_end_waits_only_a_little(run: Any) -> None:
+    """Ctrl-C would wait for answers that never end."""
+    begun, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def never(request: Request, answer: Answer) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def scenario(place: Place) -> None:
+        async with place.client() as client:
+            client.send(GET % b"long")
+            await begun.wait()
+            await place.server.close(0.1)
+            assert cancelled.is_set()
+            assert await client.rest() == b""
             with pytest.raises(ConnectionError):
                 await asyncio.open_connection("127.0.0.1", place.port)
 
-    run(timed, scenario)
+    run(never, scenario)
 
 
 async def counts(request: Request, answer: Answer) -> None:
@@ -474,7 +512,9 @@ def test_a_body_that_is_read_as_it_comes_fills_no_memory(run: Any) -> None:
         place.server.streamed = lambda request: 64 * 1024 * 1024
         async with place.client() as client:
             client.send(POST % (b"up", 32 * 1024 * 1024) + b"x" * 32 * 1024 * 1024)
-            await asyncio.sleep(0.3)
+            while not place.server.held:  # noqa: ASYNC110 -- it arrives on its own
+                await asyncio.sleep(0.01)
+            await settled()
             assert 0 < place.server.held < 2 * ROOM
             going.set()
             assert (await client.answer())[1] == b"33554432"
@@ -532,8 +572,7 @@ def test_an_upload_that_stops_is_ended(run: Any) -> None:
 
     async def scenario(place: Place) -> None:
         place.server.streamed, place.server.patience = (lambda request: 100_000), 0.2
-        async with place.client() as client:
-            client.send(POST % (b"up", 50_000) + b"x" * 10)
+        async with place.client(POST % (b"up", 50_000) + b"x" * 10) as client:
             assert await client.rest() == b""
 
     run(counts, scenario, keepalive=0.3)

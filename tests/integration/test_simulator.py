@@ -304,7 +304,12 @@ def test_slots_queue_over_http():
             async with post(server, session) as answer:
                 assert answer.status == 200
 
+        async def connect() -> None:
+            async with session.get(f"{server.url}/models") as answer:
+                assert answer.status == 200
+
         loop = asyncio.get_running_loop()
+        await asyncio.gather(*(connect() for _ in range(6)))  # so that all six come at once
         began = loop.time()
         await asyncio.gather(*(one() for _ in range(6)))
         assert loop.time() - began >= 0.15
@@ -318,8 +323,10 @@ def test_an_idle_connection_is_closed_when_it_should_be():
 
     async def main() -> None:
         async with await serve(ProviderModel(ProviderSettings(**FAST)), keepalive=0.05) as server:
-            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock = socket.create_connection(("127.0.0.1", server.port))
+            sock.sendall(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")  # it is there when the server accepts
+            sock.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=sock)
             head = await reader.readuntil(b"\r\n\r\n")
             assert b"200 OK" in head
             await asyncio.wait_for(reader.read(), LONG)
