@@ -15,7 +15,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-RPM = 6_000
+RPM = 3_000
+"""A limit at which the programs and the provider are idle most of the time, so that a busy machine lets them run."""
+
+BURST = 5.0
+"""Seconds of the limit that a provider takes at once in tests where no call may be refused: a busy machine bunches what
+several programs send. Two that did not share would run past it in as many seconds."""
 
 SIMULATE = [sys.executable, "-m", "flatout", "simulate", "--port", "0"]
 ASK = """
