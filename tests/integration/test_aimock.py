@@ -26,6 +26,7 @@ from flatout import (
     ServerError,
     TransportError,
 )
+from tests.support.command_samples import PATIENCE
 from tests.support.foreign_servers import aimock_started, fetch
 from tests.support.loop_turns import turns
 
@@ -77,7 +78,7 @@ class Aimock:
 
         async def main() -> DoneT:
             config = {"endpoints": endpoints}
-            async with Client(config=config, **{"limits": PLENTY, "deadline": 60, **options}) as client:
+            async with Client(config=config, **{"limits": PLENTY, "deadline": PATIENCE, **options}) as client:
                 return await work(client)
 
         return asyncio.run(main())

@@ -15,6 +15,7 @@ from flatout import Client, ServerError, TransportError
 from flatout.lanes.batch import collect, desk, lane, submit, wire
 from flatout.runs.job import RunEnd, RunOptions
 from flatout.runs.runner import Runner
+from tests.support.command_samples import PATIENCE
 from tests.support.foreign_servers import aimock_started, fetch
 
 ROWS = 12
@@ -50,7 +51,7 @@ class Job:
             runner.prepare()
             return await runner.run()
 
-        return asyncio.run(asyncio.wait_for(main(), 60))
+        return asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
     def written(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.output.read_text().splitlines()]

@@ -8,12 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
 from flatout.store.answers_reader import AnswersReader
-from tests.support.command_samples import PLENTY, flatout, provider, rows_of
+from tests.support.command_samples import PATIENCE, PLENTY, eventually, flatout, provider, rows_of
 
 ASK = """
 import asyncio, sys
@@ -41,7 +40,7 @@ def start(file: Path, first: int, last: int) -> subprocess.Popen[str]:
 
 
 def asked(program: subprocess.Popen[str]) -> int:
-    told, _ = program.communicate(timeout=60)
+    told, _ = program.communicate(timeout=PATIENCE)
     assert program.returncode == 0
     return int(told.split()[-1])
 
@@ -100,9 +99,7 @@ def test_a_kill_harms_nothing(tmp_path: Path) -> None:
     assert program.stdout is not None
     program.stdout.readline()
     with AnswersReader(file) as reader:
-        gives_up = time.monotonic() + 30
-        while reader.size().answers < 500 and time.monotonic() < gives_up:
-            time.sleep(0.02)
+        eventually(lambda: reader.size().answers >= 500)
     program.send_signal(signal.SIGKILL)
     program.communicate()
     with closing(sqlite3.connect(file)) as connection:

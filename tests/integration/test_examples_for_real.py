@@ -10,6 +10,8 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+from tests.support.command_samples import PATIENCE
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 
@@ -29,7 +31,7 @@ def test_the_first_five_minutes_work(tmp_path):
         port = re.search(r"127\.0\.0\.1:(\d+)", provider.stderr.readline())[1]
         script = "\n".join(line.removeprefix("$ ") for line in steps.replace("8100", port).splitlines())
         done = subprocess.run(
-            ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+            ["bash", "-ec", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
         )
     finally:
         provider.terminate()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +21,7 @@ from pydantic import BaseModel
 from flatout import Call, Client, ConnectError, Overloaded, Result, ServerError
 from flatout.events import AttemptFailed
 from flatout.local import LocalServer, pull
+from tests.support.command_samples import PATIENCE
 from tests.support.ports import free_port
 
 pytest.importorskip("xllamacpp", reason="needs the extra 'local'")
@@ -63,17 +67,17 @@ def url(model: Path) -> Iterator[str]:
 
 
 @contextmanager
-def listening(model: Path, embeddings: str) -> Iterator[str]:
-    """A server that has just begun to listen, and whose model is still to be loaded."""
+def listening(model: Path, embeddings: str) -> Iterator[tuple[str, int]]:
+    """A server that has just begun to listen, and whose model is still to be loaded. Gives its address and process."""
     port = free_port()
     with subprocess.Popen([sys.executable, "-c", SERVE, str(model), str(port), embeddings]) as process:
         try:
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + PATIENCE
             while process.poll() is None and time.monotonic() < deadline:
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
-            yield f"http://127.0.0.1:{port}/v1"
+            yield f"http://127.0.0.1:{port}/v1", process.pid
         finally:
             process.kill()
 
@@ -82,7 +86,7 @@ def use(url: str, work: Callable[[Client], Awaitable[DoneT]], **options: Any) ->
     endpoints = {name: {"base_url": url, "system": "You are a helpful assistant."} for name in DIALECTS}
 
     async def main() -> DoneT:
-        async with Client(config={"endpoints": endpoints}, deadline=60, **options) as client:
+        async with Client(config={"endpoints": endpoints}, deadline=PATIENCE, **options) as client:
             return await work(client)
 
     return asyncio.run(main())
@@ -145,14 +149,19 @@ def test_a_call_waits_for_the_model_to_load(model: Path) -> None:
     """A run that starts together with its server would fail on the 503 that this answers while it loads."""
     failed: list[AttemptFailed] = []
 
-    async def work(client: Client) -> list[Result[Any]]:
+    async def work(client: Client, server: int) -> list[Result[Any]]:
         client.events.subscribe(lambda event: failed.append(event) if isinstance(event, AttemptFailed) else None)
         calls = [Call(f"Say {word}.", model="llamacpp/any", max_tokens=8) for word in ("yes", "no", "maybe")]
-        return await client.gather(calls)
+        asking = asyncio.ensure_future(client.gather(calls))
+        while not client.status() or client.status()[0].in_flight < len(calls):  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.01)
+        os.kill(server, signal.SIGCONT)
+        return await asking
 
     for _ in range(5):  # until we are there before the model is
-        with listening(model, "no") as url:
-            results = use(url, work)
+        with listening(model, "no") as (url, server):
+            os.kill(server, signal.SIGSTOP)  # it loads nothing before it is asked
+            results = use(url, partial(work, server=server))
         assert [result.error for result in results] == [None] * 3
         if any(event.error.status == 503 for event in failed):
             break
@@ -168,7 +177,7 @@ def test_embeddings_come_in_order(model: Path) -> None:
     async def work(client: Client) -> tuple[list[Result[Any]], list[Result[Any]]]:
         return await client.embed(texts, model="llamacpp/any"), await client.embed(texts[::-1], model="llamacpp/any")
 
-    with listening(model, "yes") as url:
+    with listening(model, "yes") as (url, _):
         results, backwards = use(url, work)
     assert [result.item for result in results] == texts
     assert [len(result.output or ()) for result in results] == [576] * len(texts)

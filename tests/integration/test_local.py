@@ -18,6 +18,7 @@ import pytest
 from flatout.errors import ConfigError
 from flatout.local import SYSTEM, LocalServer, model_path, pull
 from tests.support.command_samples import PATIENCE, eventually
+from tests.support.ports import free_port
 
 pytest.importorskip("xllamacpp", reason="needs the extra 'local'")
 
@@ -85,10 +86,9 @@ def test_it_answers_many_at_once() -> None:
 
 def test_it_goes_and_comes_back_on_its_port() -> None:
     """`flatout local serve` could not be restarted, or two servers would silently share one port."""
-    with LocalServer(slots=2) as server:
-        port = int(server.base_url.split(":")[2].removesuffix("/v1"))
-        with pytest.raises(ConfigError, match="cannot listen"):
-            LocalServer(port=port).start()
+    port = free_port()
+    with LocalServer(slots=2, port=port), pytest.raises(ConfigError, match="cannot listen"):
+        LocalServer(port=port).start()
     with LocalServer(slots=2, port=port) as server:
         assert ask(server.base_url, "Say hello.")["choices"]
 

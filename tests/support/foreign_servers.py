@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 
+from .command_samples import PATIENCE
 from .ports import free_port
 
 LLMOCK = "llmock==0.2.2"
@@ -179,5 +180,5 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def fetch(url: str, body: Any = None) -> Any:
     """Get JSON from a server: by GET, or by POST with a body."""
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=PATIENCE) as answer:
         return json.load(answer)

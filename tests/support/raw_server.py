@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
+import select
 import shutil
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -128,6 +131,17 @@ def reset(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
+
+
+def ends_arrive(port: int) -> None:
+    """Block until this process has received the ends of all its open connections to a port, unread as they may be."""
+    for descriptor in [int(each.name) for each in Path("/dev/fd").iterdir()]:
+        with suppress(OSError):  # one of them has listed the others
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                continue
+            with socket.socket(fileno=os.dup(descriptor)) as end:
+                if end.family == socket.AF_INET and end.getpeername()[1] == port:
+                    assert select.select([end], [], [], LONG)[0]
 
 
 async def send(transport: HttpTransport, url: str, body: bytes = b"{}", seconds: float = LONG) -> Response:
