@@ -62,6 +62,10 @@ def add(
             "--sees-all", metavar="", help="Show it all callers in /status and /metrics: for Prometheus, say."
         ),
     ] = False,
+    files: Annotated[
+        str | None,
+        typer.Option(metavar="GB", help="The most gigabytes of files that it may keep for batches: 20. Otherwise 10."),
+    ] = None,
 ) -> int:
     """Make a key. It is shown once; only its digest is kept."""
     from flatout.errors import InvalidRequest
@@ -75,7 +79,9 @@ def add(
         highest = None if priority is None else priority_of(priority)
     except InvalidRequest as error:
         raise ConfigError(str(error).replace("x-flatout-priority", "--priority")) from None
-    allowed = Allowed(_budget(budget, name), number("--rpm", rpm), concurrency, highest, weight, sees_all)
+    gigabytes = number("--files", files)
+    most = None if gigabytes is None else round(gigabytes * 1e9)
+    allowed = Allowed(_budget(budget, name), number("--rpm", rpm), concurrency, highest, weight, sees_all, most)
     made = keys.add(name, allowed, keys.place())
     show(made)
     say(f"flatout: the key of {clean(name)} is shown this once. Clients send it as their API key.")
@@ -136,5 +142,6 @@ def _in_words(allowed: Allowed) -> str:
         None if allowed.priority is None else f"priority at most {allowed.priority:g}",
         None if allowed.weight == 1 else f"weight {allowed.weight}",
         "sees all callers" if allowed.sees_all else None,
+        None if allowed.files is None else f"{allowed.files / 1e9:,g} GB of files",
     ]
     return ", ".join(filter(None, parts)) or "no bounds of its own"

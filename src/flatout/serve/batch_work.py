@@ -217,7 +217,7 @@ class BatchWork:
         parts = [self._files.path(f".{batch.id}-{secrets.token_hex(4)}") for _ in range(2)]
         try:
             with ExitStack() as stack:
-                outs = [stack.enter_context(part.open("wb")) for part in parts]
+                outs = [stack.enter_context(self._files.begin(part)) for part in parts]
                 counts = self._write(outs, late=late)
         except BaseException:
             for part in parts:

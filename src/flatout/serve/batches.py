@@ -29,7 +29,7 @@ from .batch_lane import lane_of
 from .batch_work import OVER, Batch, BatchWork, State
 from .callers import Caller
 from .calls import Calls
-from .files import NAME, Files, new_name, write
+from .files import KEPT, NAME, Files, new_name, write
 from .guard import Denied
 from .models import Models
 from .site import CALLS, send_json, send_page
@@ -183,7 +183,7 @@ class Batches:
         except (FlatoutError, OSError) as error:
             await self._failed(batch, error)
         if batch.state in OVER:
-            await asyncio.to_thread(self._input(batch).unlink, missing_ok=True)
+            await asyncio.to_thread(self._clear, batch)
 
     async def _validated(self, batch: Batch) -> Rows | None:
         """The rows of a batch; None if it cannot be worked on."""
@@ -262,6 +262,26 @@ class Batches:
                 own.hardlink_to(given)
         return read(own if own.exists() else given, batch.endpoint)
 
+    def _clear(self, batch: Batch) -> None:
+        """Remove what a batch that is over needs no more: its input, and its run file, which would take as much again
+        as the files that it has left. What a failed one has may be in its run file alone.
+        """
+        self._input(batch).unlink(missing_ok=True)
+        if batch.state != "failed":
+            for path in self._folder.glob(f"{batch.id}.flatout*"):
+                path.unlink(missing_ok=True)
+
+    async def sweep(self) -> None:
+        """Forget batches whose files have expired."""
+        before = wall() - KEPT
+        for batch in [each for each in self._known.values() if each.state in OVER and max(each.at.values()) < before]:
+            del self._known[batch.id]
+            await asyncio.to_thread(self._forget, batch)
+
+    def _forget(self, batch: Batch) -> None:
+        for path in self._folder.glob(f"{batch.id}.*"):
+            path.unlink(missing_ok=True)
+
     def _input(self, batch: Batch) -> Path:
         return self._folder / f"{batch.id}.input"
 
@@ -300,8 +320,8 @@ class Batches:
             with suppress(OSError, msgspec.MsgspecError):
                 if NAME.fullmatch(path.stem):
                     found.append(batch := msgspec.json.decode(path.read_bytes(), type=Batch))
-                    if batch.state in OVER:  # a kill may have left it
-                        self._input(batch).unlink(missing_ok=True)
+                    if batch.state in OVER:  # a kill may have left something
+                        self._clear(batch)
         return {each.id: each for each in sorted(found, key=lambda each: each.at.get("validating", 0.0))}
 
 

@@ -36,6 +36,7 @@ class Allowed(Struct, frozen=True, omit_defaults=True):
         priority: the highest priority of its calls.
         weight: how many of its calls go in its turn.
         sees_all: whether ``/status`` and ``/metrics`` show it the other callers, too.
+        files: the most bytes of its files together; None for `flatout.serve.files.MOST_KEPT`.
     """
 
     budget: Budget | None = None
@@ -44,6 +45,7 @@ class Allowed(Struct, frozen=True, omit_defaults=True):
     priority: float | None = None
     weight: int = 1
     sees_all: bool = False
+    files: int | None = None
 
 
 _ANYTHING = Allowed()

@@ -1,6 +1,7 @@
 """The files that clients of the gateway upload for batches, and those that batches leave: OpenAI's ``/v1/files``.
 
-Each file belongs to the caller who uploaded it. Nobody else finds it.
+Each file belongs to the caller who uploaded it. Nobody else finds it. It is removed after a month, and what a caller's
+files take together is bounded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import os
 import re
 import secrets
 import time
-from contextlib import suppress
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,6 +34,15 @@ NAME = re.compile(r"(?:file|batch)-[0-9a-f]{24}")
 MOST_BYTES = 512 * 1024 * 1024
 """The largest file (OpenAI: 512 MB)."""
 
+MOST_KEPT = 10_000_000_000
+"""The most bytes of a caller's files together, unless its key has another bound. That is 50 of the largest batches."""
+
+KEPT = 30 * 86_400
+"""Seconds for which a file is kept, unless its client wants less (OpenAI: the same for files of batches)."""
+
+SHORTEST_KEPT = 3_600
+"""The least seconds that a client may want (OpenAI's)."""
+
 MOST_SECONDS = 3_600.0
 """Seconds in which an upload must arrive (OpenAI's uploads expire after an hour)."""
 
@@ -48,6 +60,7 @@ class StoredFile(Struct, frozen=True):
         purpose: what it is for.
         size: its bytes.
         created_at: Unix time.
+        seconds: for which it is kept.
     """
 
     id: str
@@ -56,6 +69,12 @@ class StoredFile(Struct, frozen=True):
     purpose: str
     size: int
     created_at: float
+    seconds: float = KEPT
+
+    @property
+    def expires_at(self) -> float:
+        """When it is removed; Unix time."""
+        return self.created_at + self.seconds
 
 
 class Files:
@@ -77,7 +96,15 @@ class Files:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
 
-    def adopt(self, name: str, owner: str, filename: str, part: Path, purpose: str = "batch_output") -> StoredFile:
+    def adopt(
+        self,
+        name: str,
+        owner: str,
+        filename: str,
+        part: Path,
+        purpose: str = "batch_output",
+        seconds: float = KEPT,
+    ) -> StoredFile:
         """Keep a file that has been written in this folder, in place of an earlier one of its name. When this returns,
         the disk has it.
 
@@ -89,7 +116,7 @@ class Files:
                 os.fsync(written.fileno())
                 size = os.fstat(written.fileno()).st_size
             part.replace(self.path(name))
-            kept = StoredFile(name, owner, filename, purpose, size, time.time())
+            kept = StoredFile(name, owner, filename, purpose, size, time.time(), seconds)
             write(self._about(name), msgspec.json.encode(kept))
         except OSError:
             part.unlink(missing_ok=True)
@@ -98,9 +125,12 @@ class Files:
         return kept
 
     def sweep(self) -> None:
-        """Remove what is left of files that came, or were written, when a gateway was killed. Another one may use the
-        folder, too: what could still be under way stays.
+        """Remove files that have expired, and what is left of those that came, or were written, when a gateway was
+        killed. Another one may use the folder, too: what could still be under way stays.
         """
+        for path in self._folder.glob("file-*.json"):
+            if (file := self._known(path.stem)) is not None and file.expires_at <= time.time():
+                self.remove(file.id)
         for path in (*self._folder.glob(".*"), *self._folder.glob("file-*.data")):
             with suppress(OSError):
                 known = path.name.startswith("file-") and path.with_suffix(".json").exists()
@@ -109,19 +139,27 @@ class Files:
 
     def find(self, owner: str, name: str) -> StoredFile | None:
         """A caller's file; None if it has none of that name."""
+        found = self._known(name)
+        return found if found is not None and found.owner == owner and found.expires_at > time.time() else None
+
+    def _known(self, name: str) -> StoredFile | None:
+        """What is known of a file; None if there is none of that name."""
+        if not NAME.fullmatch(name):
+            return None
         try:
-            found = (
-                msgspec.json.decode(self._about(name).read_bytes(), type=StoredFile) if NAME.fullmatch(name) else None
-            )
+            return msgspec.json.decode(self._about(name).read_bytes(), type=StoredFile)
         except (OSError, msgspec.MsgspecError):
             return None
-        return found if found is not None and found.owner == owner else None
 
     def all(self, owner: str) -> list[StoredFile]:
         """A caller's files, the newest first."""
         names = (path.stem for path in self._folder.glob("file-*.json"))
         found = [file for name in names if (file := self.find(owner, name)) is not None]
         return sorted(found, key=lambda file: file.created_at, reverse=True)
+
+    def size(self, owner: str) -> int:
+        """The bytes of a caller's files together."""
+        return sum(file.size for file in self.all(owner))
 
     def remove(self, name: str) -> None:
         """Remove a file."""
@@ -145,6 +183,7 @@ class FilePages:
 
     def __init__(self, files: Files) -> None:
         self._files = files
+        self._coming: Counter[str] = Counter()  # bytes that uploads may still bring, by the caller
 
     async def root(self, request: Request, answer: Answer, caller: Caller) -> None:
         """List a caller's files, or take one.
@@ -153,7 +192,8 @@ class FilePages:
             Denied: it is no form with a file.
         """
         if request.method == "POST":
-            send_json(answer, described(await self._take(request, caller.name)))
+            async with self._room(request, caller):
+                send_json(answer, described(await self._take(request, caller.name)))
             return
         found = await asyncio.to_thread(self._files.all, caller.name)
         purpose = query(request).get("purpose")
@@ -184,6 +224,28 @@ class FilePages:
             while piece := await asyncio.to_thread(source.read, _PIECE):
                 await answer.write(piece)
 
+    @asynccontextmanager
+    async def _room(self, request: Request, caller: Caller) -> AsyncIterator[None]:
+        """A block in which a caller has room for what it uploads.
+
+        Raises:
+            Denied: its files would take more than it may keep.
+        """
+        most = MOST_KEPT if caller.allowed.files is None else caller.allowed.files
+        size = int(request.headers.get(b"content-length", MOST_BYTES))  # in chunks, it may be any file
+        self._coming[caller.name] += size
+        try:
+            kept = await asyncio.to_thread(self._files.size, caller.name)
+            if kept + self._coming[caller.name] > most:
+                coming = f"it keeps {kept:,}, and {self._coming[caller.name]:,} are coming"
+                hint = "remove some (DELETE /v1/files/ID), or wait: each is removed after 30 days"
+                raise Denied(413, f"{caller.name} may keep {most:,} bytes of files; {coming}: {hint}")
+            yield
+        finally:
+            self._coming[caller.name] -= size
+            if not self._coming[caller.name]:
+                del self._coming[caller.name]
+
     async def _take(self, request: Request, owner: str) -> StoredFile:
         """Keep the file of a form.
 
@@ -196,17 +258,19 @@ class FilePages:
         part = self._files.path(f".{name}")
         try:
             async with asyncio.timeout(MOST_SECONDS):
-                filename, purpose = await self._write(part, request)
+                filename, purpose, seconds = await self._write(part, request)
         except BaseException as error:
             await asyncio.to_thread(part.unlink, missing_ok=True)
             if isinstance(error, TimeoutError):
                 raise Denied(408, f"the file did not come within {MOST_SECONDS:,.0f} s") from None
             raise
-        return await asyncio.to_thread(self._files.adopt, name, owner, filename, part, purpose)
+        return await asyncio.to_thread(self._files.adopt, name, owner, filename, part, purpose, seconds)
 
-    async def _write(self, part: Path, request: Request) -> tuple[str, str]:
-        """Write the file of a form as it comes. Returns what the client calls it, and what it is for."""
-        filename, purpose, size = "", b"", 0
+    async def _write(self, part: Path, request: Request) -> tuple[str, str, float]:
+        """Write the file of a form as it comes. Returns what the client calls it, what it is for, and for how long it
+        is kept.
+        """
+        filename, purpose, seconds, size = "", b"", b"", 0
         field = Part("", "")
         with await asyncio.to_thread(self._files.begin, part) as out:
             async for found in form(request):
@@ -220,18 +284,35 @@ class FilePages:
                     size += len(found)
                 elif field.name == "purpose":
                     purpose += found[:40]
+                elif field.name == "expires_after[seconds]":
+                    seconds += found[:20]
             await asyncio.to_thread(out.flush)
         if not size:
             raise Denied(400, "a form with a file named 'file' is expected, which is not empty")
         if size > MOST_BYTES:
             raise Denied(413, f"a file has at most {MOST_BYTES:,} bytes")
-        return filename[:200] or "file.jsonl", purpose.decode("utf-8", "replace").strip()[:40] or "batch"
+        what_for = purpose.decode("utf-8", "replace").strip()[:40] or "batch"
+        return filename[:200] or "file.jsonl", what_for, _kept_for(seconds)
 
 
 def room_for(request: Request) -> int:
     """How many bytes a request may have that uploads a file, and is read as it comes; 0 for any other request."""
     uploads = request.method == "POST" and request.path in ("/v1/files", "/files")
     return MOST_BYTES + _MOST_FIELDS if uploads else 0
+
+
+def _kept_for(given: bytes) -> float:
+    """The seconds for which a client wants a file to be kept.
+
+    Raises:
+        Denied: they are no number, or out of bounds.
+    """
+    text = given.decode("latin-1").strip()
+    if not text:
+        return KEPT
+    if not (text.isdecimal() and text.isascii() and len(text) < 10 and SHORTEST_KEPT <= int(text) <= KEPT):
+        raise Denied(400, f"expires_after[seconds] is a number from {SHORTEST_KEPT:,} to {KEPT:,}, not {text[:20]!r}")
+    return float(text)
 
 
 def described(file: StoredFile) -> dict[str, Any]:
@@ -241,7 +322,7 @@ def described(file: StoredFile) -> dict[str, Any]:
         "object": "file",
         "bytes": file.size,
         "created_at": int(file.created_at),
-        "expires_at": None,
+        "expires_at": int(file.expires_at),
         "filename": file.filename,
         "purpose": file.purpose,
         "status": "processed",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
 KEEPALIVE = 75.0  # seconds; vendors' clients keep connections for up to a minute
 PATIENCE = 60.0  # seconds in which a request must arrive whole, and an answer be read
+SWEEP = 3_600.0  # seconds between two looks for files that have expired
 GRACE = 10.0  # seconds that calls get at the end
 MOST_CONNECTIONS = 10_000
 MAX_BODY = 64 * 1024 * 1024
@@ -142,9 +143,13 @@ class Gateway:
                 told = True
             await asyncio.sleep(AGAIN)
 
+    async def _sweep(self) -> None:
+        await asyncio.to_thread(self.files.sweep)
+        await self.batches.sweep()
+
     @asynccontextmanager
     async def tended(self) -> AsyncIterator[None]:
-        """A block in which the file of keys is followed, and what is borrowed and not needed goes back."""
+        """A block in which the file of keys is followed, files expire, and loans that are not needed go back."""
 
         async def look() -> None:
             if removed := await asyncio.to_thread(self.keyring.look):
@@ -156,6 +161,7 @@ class Gateway:
         tasks = [
             asyncio.create_task(repeated(look, keys.LOOK, "the file of keys is not followed")),
             asyncio.create_task(repeated(self.priced.look, keys.LOOK, "models without a price are not named")),
+            asyncio.create_task(repeated(self._sweep, SWEEP, "files that have expired are not removed")),
             asyncio.create_task(repeated(self.loans.tend, LOOK, "what is lent and not needed does not go back")),
         ]
         try:
@@ -211,7 +217,6 @@ async def served(client: Client, asked: Asked, stop: Callable[[], None] | None =
             await control.open(engine)
             stack.push_async_callback(control.close)
         stack.push_async_callback(gateway.loans.close)
-        await asyncio.to_thread(gateway.files.sweep)
         await gateway.batches.open()
         stack.push_async_callback(gateway.batches.close)
         await stack.enter_async_context(gateway.tended())

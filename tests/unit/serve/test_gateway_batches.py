@@ -23,7 +23,7 @@ from flatout.serve.files import NAME
 from flatout.testing import BatchSettings, Faults, ProviderSettings
 from tests.support.batch_wire import BatchWire
 
-from .gateways import CHAT, World
+from .gateways import CHAT, Got, World
 
 BOUNDARY = "----frontier"
 
@@ -688,6 +688,65 @@ def test_an_upload_that_breaks_off_leaves_nothing_behind(tmp_path: Path):
         assert left == {".file-b.data", "file-d.data", f"{whole}.data", f"{whole}.json"}
 
     World().run(main)
+
+
+def test_what_the_files_of_a_key_take_is_bounded(tmp_path: Path):
+    """One team's uploads would fill the disk for all, and nobody would know which files may go."""
+    ring = tmp_path / "keys.json"
+    most = 3 * len(rows(100))
+    own, other = ({"x_api_key": keys.add(name, Allowed(files=most), ring)} for name in ("team-a", "team-b"))
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    form = upload(rows(100))
+
+    async def send(world: World, **headers: str) -> Got:
+        size = str(len(form))
+        return await world.ask("/v1/files", form, content_type=kind, content_length=size, **headers)
+
+    async def main(world: World) -> None:
+        got = await asyncio.gather(*[send(world, **own) for _ in range(4)])
+        assert sorted(each.status for each in got) == [200, 200, 413, 413]
+        refused = next(each.data["error"]["message"] for each in got if each.status == 413)
+        assert f"team-a may keep {most:,} bytes" in refused
+        assert "DELETE" in refused
+        assert (await send(world, **other)).status == 200
+        for file in (await world.get("/v1/files", **own)).data["data"]:
+            await world.ask(f"/v1/files/{file['id']}", b"", method="DELETE", **own)
+        assert (await send(world, **own)).status == 200
+
+    World(keys=ring).run(main)
+
+
+def test_files_and_batches_expire(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """Prompts and answers would stay on the disk for ever, and fill it."""
+    began, day = time.time(), 86_400.0
+    field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="expires_after[seconds]"\r\n\r\n7200\r\n'.encode()
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+
+    async def main(world: World) -> None:
+        batch = await over(world, (await begun(world, rows(3)))["id"])
+        brief = (await world.ask("/v1/files", field + upload(rows(1)), content_type=kind)).data
+        assert brief["expires_at"] - brief["created_at"] == 7_200
+        names = [batch["input_file_id"], batch["output_file_id"], brief["id"]]
+        for later, there in ((0.0, 3), (0.1 * day, 2), (29 * day, 2), (31 * day, 0)):
+            monkeypatch.setattr("flatout.serve.files.time.time", lambda at=began + later: at)
+            assert [(await world.get(f"/v1/files/{name}")).status for name in names].count(200) == there
+        monkeypatch.setattr("flatout.serve.batches.KEPT", 60.0)
+        await asyncio.sleep(61.0)
+        async with world.gateway.tended():
+            await asyncio.sleep(1.0)
+        assert (await world.get(f"/v1/batches/{batch['id']}")).status == 404
+
+    World().run(main)
+    assert not [*tmp_path.rglob("batch-*"), *tmp_path.rglob("file-*")]
+
+
+@pytest.mark.parametrize("seconds", [b"0", b"3599", b"2592001", b"1e4", b"\xb2"])
+def test_a_time_for_which_no_file_is_kept_is_refused(seconds: bytes):
+    """A client would rely on a time that nobody keeps to."""
+    field = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="expires_after[seconds]"\r\n\r\n'.encode()
+    body = field + seconds + b"\r\n" + upload(rows(1))
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    assert World().run(lambda world: world.ask("/v1/files", body, content_type=kind)).status == 400
 
 
 def test_a_batch_of_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch):
