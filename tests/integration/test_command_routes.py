@@ -13,12 +13,13 @@ from tests.support.quick_commands import flatout
 
 RUN = ("run", "in.jsonl", "-o", "out.jsonl", "-m", "both", "--config", "flatout.toml")
 PRICES = {"a": 1.0, "b": 3.0}
+PLENTY = "rpm = 60_000"
 
 
-def prepare(folder: Path, servers: dict[str, Provider], count: int, *, route: str = "", rpm: int = 60_000) -> None:
+def prepare(folder: Path, servers: dict[str, Provider], count: int, *, route: str = "", limits: str = PLENTY) -> None:
     """An input, and a flatout.toml with a route over the servers."""
     endpoints = "".join(
-        f'[endpoints.{name}]\nbase_url = "{server.url}"\n[limits.{name}]\nrpm = {rpm}\n'
+        f'[endpoints.{name}]\nbase_url = "{server.url}"\n[limits.{name}]\n{limits}\n'
         f'[prices."{name}/m"]\ninput = 0.0\noutput = {PRICES.get(name, 1.0)}\n'
         for name, server in servers.items()
     )
@@ -41,7 +42,7 @@ def test_a_run_outlives_a_server_and_a_kill(tmp_path: Path) -> None:
     count, strict = 900, {"latency": 0.5, "rpm": 3_000, "burst": 1.0}
     with ExitStack() as mortal, provider(**strict) as b:
         a = mortal.enter_context(provider(**strict))
-        prepare(tmp_path, {"a": a, "b": b}, count, rpm=3_000)
+        prepare(tmp_path, {"a": a, "b": b}, count, limits="rpm = 3_000")
         process = start(*RUN, folder=tmp_path)
         a.wait_for(60)
         process.send_signal(signal.SIGKILL)
@@ -75,9 +76,10 @@ def test_a_run_outlives_a_server_and_a_kill(tmp_path: Path) -> None:
 
 def test_workers_share_the_limits_of_each_target(tmp_path: Path) -> None:
     """Each worker would use each target's whole limit; the rows of one would not show in the summary."""
-    strict = {"rpm": 1_200, "burst": 1.0, "latency": 0.2}
+    # Two seconds of the limit at once: a busy machine bunches what is sent evenly. Two whole limits would pass that.
+    strict = {"rpm": 1_200, "burst": 2.0, "latency": 0.2}
     with provider(**strict) as a, provider(**strict) as b:
-        prepare(tmp_path, {"a": a, "b": b}, 300, rpm=1_200)
+        prepare(tmp_path, {"a": a, "b": b}, 300, limits="rpm = 1_200\nburst = 1.0")
         done = flatout(*RUN, "--workers", "2", folder=tmp_path)
         assert done.code == 0, done.err
         counts = [server.stats() for server in (a, b)]
@@ -98,14 +100,14 @@ def test_hedges_of_workers_are_noted(tmp_path: Path) -> None:
     slow = {"latency": 0.1, "latency_p99": 3.0}
     with provider(**slow) as a, provider(**slow) as b:
         route = 'targets = ["a/m", "b/m"]\norder = "spread"\nhedge = 0.3'
-        prepare(tmp_path, {"a": a, "b": b}, 400, route=route, rpm=3_000)
+        prepare(tmp_path, {"a": a, "b": b}, 400, route=route, limits="rpm = 3_000")
         done = flatout(*RUN, "--workers", "2", folder=tmp_path)
         assert done.code == 0, done.err
         received = a.received + b.received
-    assert 400 < received <= 400 * 1.3 + 40
     check_answers(tmp_path / "out.jsonl", 400)
     rows = rows_of(tmp_path / "out.jsonl")
-    assert sum(row["attempts"] for row in rows) == received
+    # One that loses before it is on the wire is noted, and not received.
+    assert 400 < received <= sum(row["attempts"] for row in rows) <= 400 * 1.3 + 40
     hedged = next(number for number, row in enumerate(rows, 1) if row["attempts"] == 2)
     targets = [node for node in trace(tmp_path, hedged) if node["kind"] == "target"]
     assert [(node["outcome"], node.get("detail")) for node in targets] == [("left", "Hedged"), ("answered", None)]
