@@ -14,6 +14,8 @@ from flatout import Client, Limits
 from flatout.durable.course import recorded
 from flatout.events import Events, TargetPaused
 from flatout.layers.limit import TargetStatus
+from flatout.look.facts import facts_of
+from flatout.look.report.gather import gather
 from flatout.store import RunReader
 from flatout.store.course import Happening, Stretch
 from flatout.testing import Faults, ProviderModel, ProviderSettings, SimulatedTransport, VirtualLoop
@@ -131,6 +133,30 @@ def test_a_pause_is_written_with_its_end_and_reason() -> None:
         runner.run(main())
     found = [(each.kind, each.what, each.until and round(each.until - each.at, 3)) for each in kept.happenings]
     assert found == [("pause", "429", 20.0), ("pause", "429", 40.0), ("stop", "no money", None)]
+
+
+def test_what_an_attempt_of_unknown_cost_leaves_known_is_told_everywhere(tmp_path: Path) -> None:
+    """A watched run would seem cheaper than its summary says, and the plot of the money would end below the words."""
+    place, spent = tmp_path / "calls.flatout", 0.0
+    prices = {"prices": {"127.0.0.1:1/m": {"input": 1.0, "output": 10.0}}}
+
+    async def main() -> None:
+        nonlocal spent
+        transport = SimulatedTransport(ProviderModel(ProviderSettings(faults=Faults(server_error=0.3))))
+        async with Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport, config=prices) as client:
+            await client.gather([f"prompt {n}" for n in range(40)], store=place)
+            spent = client.spent
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+    with RunReader.open(place) as reader:
+        facts, known_by_row = facts_of(reader), reader.summary().cost
+    assert facts.unknown_costs
+    assert facts.cost == pytest.approx(spent)
+    assert known_by_row is not None
+    assert known_by_row < spent
+    money = next(plot for plot in gather([place]).runs[0].plots if plot.name == "money")
+    assert money.series[0].values[-1] == pytest.approx(spent, rel=1e-4)
 
 
 def test_a_run_file_has_its_course_and_the_providers_own_seconds(tmp_path: Path) -> None:

@@ -28,13 +28,14 @@ class Before(NamedTuple):
     @classmethod
     def of(cls, runner: Runner, options: RunOptions, *, fail_truncated: bool = False) -> Before:
         """Read the run file. The runner counts as it goes; this is needed before it starts, and by outcome."""
+        from flatout.look.facts import spent_in_all
         from flatout.runs.input.variants import Variants
         from flatout.store import RunReader
 
         again = ("unsent", "failed") if options.retry_failed else ("unsent",)
         try:
             with RunReader.open(runner.job.run_file) as reader:
-                summary = reader.summary()
+                summary = spent_in_all(reader)
                 spent = _spent(reader, summary)
                 unfit = spent.cut_off if fail_truncated else 0
                 if options.limit is None:
@@ -50,12 +51,12 @@ class Before(NamedTuple):
 
 
 def _spent(reader: RunReader, summary: Summary) -> Spent:
-    from flatout.look.facts import known_cost, prompt_cache_of
+    from flatout.look.facts import prompt_cache_of
 
     return Spent(
         input_tokens=summary.input_tokens or 0,
         output_tokens=summary.output_tokens or 0,
-        cost=known_cost(reader, summary) or 0.0,
+        cost=summary.cost or 0.0,
         unpriced=summary.unknown_costs + len(reader.unsettled().attempts),
         cut_off=summary.cut_off,
         prompt_cache=prompt_cache_of(reader),

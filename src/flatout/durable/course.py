@@ -223,7 +223,7 @@ class Course:
         if not journey.account.attempts:  # from a cache, or never sent
             return
         counts = self._of(attempt.target)
-        counts.cost += journey.account.cost or 0.0
+        counts.cost += journey.account.known
         reply = event.reply or getattr(event.error, "reply", None)
         if reply is not None:
             counts.input_tokens += reply.usage.input_tokens or 0

@@ -14,7 +14,7 @@ from flatout.policies.failures.decision import advice_on
 from flatout.progress._counters import COST, PROMPT_CACHE, SKIPPED, PromptCacheUse
 from flatout.runs.job import AGAIN, BUDGET, CANCELLED, WORKERS
 from flatout.store import ErrorCount, RunInfo, RunReader, Summary, Unsettled
-from flatout.store.course import Stretch
+from flatout.store.course import CallSums, Stretch
 from flatout.store.gateway import JOB, Served, served_by
 from flatout.store.ledger import LANE
 from flatout.store.rows import NONE_AGAIN, AskedAgain
@@ -167,27 +167,20 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 def facts_of(reader: RunReader) -> Facts:
     """The facts about a run. Reads the whole file: about a second for a million rows."""
-    info, holder = reader.info(), reader.holder()
-    again = NONE_AGAIN if holder is None else _again(reader.fact(AGAIN), info.opened_at)
-    summary, batches = reader.summary(again), batches_of(reader)
+    summary, batches = spent_in_all(reader), batches_of(reader)
     counted = Facts(
         run_file=reader.name,
-        finished=summary.answered + summary.failed,
-        answered=summary.answered,
-        failed=summary.failed,
-        unsent=summary.unsent,
         rate=summary.rate,
         input_tokens=summary.input_tokens,
         output_tokens=summary.output_tokens,
         unknown_tokens=summary.unknown_tokens,
-        cost=_with(known_cost(reader, summary), batches),
+        cost=_with(summary.cost, batches),
         unknown_costs=summary.unknown_costs + (0 if batches is None else batches.unread_unknown),
         cut_off=summary.cut_off,
         cached=summary.cached,
         prompt_cache=prompt_cache_of(reader),
         batches=batches,
         targets=reader.shares(),
-        errors=[_failed(error) for error in reader.errors(again)],
         retried=retried(reader),
         unsettled=_perhaps_paid(reader.unsettled()),
         last_finished_at=summary.last_finished_at,
@@ -196,11 +189,22 @@ def facts_of(reader: RunReader) -> Facts:
 
 
 def renewed(facts: Facts, reader: RunReader) -> Facts:
-    """Facts whose rows were counted before, with what is read at once: who is at work, the state, the times."""
+    """Facts whose sums were read before, with what is read at once: counts, who is at work, the state, the times."""
     info, holder, lane = reader.info(), reader.holder(), reader.fact(LANE)
+    again = NONE_AGAIN if holder is None else _again(reader.fact(AGAIN), info.opened_at)
+    counts = reader.ended(again)
+    finished = counts.answered + counts.failed
     waits = facts.batches is not None and facts.batches.open > 0
-    left = None if info.total is None else max(0, info.total - facts.finished)
+    left = None if info.total is None else max(0, info.total - finished)
     rate = facts.rate if holder is not None and not waits else None  # rows of batches are kept many at a time
+    facts = structs.replace(
+        facts,
+        finished=finished,
+        answered=counts.answered,
+        failed=counts.failed,
+        unsent=counts.unsent,
+        errors=[_failed(error) for error in reader.errors(again)],
+    )
     if info.job == JOB:
         served = served_by(reader)
         facts = _of_gateway(facts, served if holder is not None else served.settled())
@@ -256,11 +260,22 @@ def prompt_cache_of(reader: RunReader) -> PromptCacheUse:
         return PromptCacheUse()
 
 
-def known_cost(reader: RunReader, summary: Summary) -> float | None:
-    """US dollars that are known to be spent on a run; None if nothing is known."""
-    told = reader.fact(COST)
+def spent_in_all(reader: RunReader) -> Summary:
+    """The sums of a run's rows, with what else is known to be spent on them.
+
+    One attempt of unknown cost makes that of its row unknown, and a row that is asked again forgets what it cost
+    before. The course knows both, but misses the last second of a process that was killed. What a process has told of
+    the money at its end is complete.
+    """
+    summary, told = reader.summary(), reader.fact(COST)
     known = float(told) if isinstance(told, int | float) else 0.0
-    return max(summary.cost or 0.0, known) or summary.cost
+    sums = CallSums(0.0, 0, 0) if reader.course is None else reader.course.sums()
+    return structs.replace(
+        summary,
+        cost=max(summary.cost or 0.0, known, sums.cost) or summary.cost,
+        input_tokens=max(summary.input_tokens or 0, sums.input_tokens) or summary.input_tokens,
+        output_tokens=max(summary.output_tokens or 0, sums.output_tokens) or summary.output_tokens,
+    )
 
 
 def _standing(fact: object) -> Standing | None:

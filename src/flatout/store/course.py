@@ -98,6 +98,19 @@ class Stretch(Struct, frozen=True, kw_only=True):
         return tuple(fields.values())
 
 
+class CallSums(Struct, frozen=True):
+    """What calls have cost together.
+
+    Attributes:
+        cost: US dollars, as far as they are known.
+        input_tokens, output_tokens: of the calls that ended, as far as the provider told.
+    """
+
+    cost: float
+    input_tokens: int
+    output_tokens: int
+
+
 class Happening(Struct, frozen=True, kw_only=True):
     """Something that happened in a run.
 
@@ -145,6 +158,10 @@ class CourseReader:
         """What happened after something that happened, in order; constant memory."""
         for number, *values in self._read(self._happenings, after):
             yield number, Happening(**dict(zip(Happening.__struct_fields__, values, strict=True)))
+
+    def sums(self) -> CallSums:
+        """What all calls have cost together."""
+        return CallSums(*self._reader.select(_SQL["sums"])[0])
 
     def _read(self, statement: str, after: int) -> Iterator[tuple[Any, ...]]:
         while rows := self._reader.select(_SQL[statement], (after, _TOGETHER)):

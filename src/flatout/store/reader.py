@@ -190,6 +190,13 @@ class RunReader:
         """How many items ended in each state."""
         return Counts(*self._one(_ITEMS["counts"]))
 
+    def ended(self, again: AskedAgain = NONE_AGAIN) -> Counts:
+        """`counts` without the items that are asked again. Reads only those without an answer, in a file of today."""
+        if self._version < versions.INDEXED:
+            summary = self.summary(again)
+            return Counts(summary.answered, summary.failed, summary.unsent)
+        return Counts(*self._one(_ITEMS["ended"], structs.asdict(again)))
+
     def ended_from(self, start: int) -> int:
         """How many items from an index on were answered or failed."""
         (count,) = self._one(_ITEMS["ended_from"], (start,))
@@ -231,7 +238,7 @@ class RunReader:
         return self._version >= versions.TRAILS and bool(self._one(_ITEMS["has_trails"])[0])
 
     def errors(self, again: AskedAgain = NONE_AGAIN) -> list[ErrorCount]:
-        """Failures by class, most frequent first, each with its first example; without those that are asked again."""
+        """Failures by class, most frequent first, each with its first example; see `ended`."""
         return [ErrorCount(*row) for row in self._rows(_ITEMS["errors"], structs.asdict(again))]
 
     def unsettled(self) -> Unsettled:

@@ -23,3 +23,6 @@ DEEDS = 10
 
 FAILED = 11
 """The first version of the file that says of an attempt in doubt whether it has failed."""
+
+INDEXED = 12
+"""The first version of the file that finds the items without an answer without reading the others."""

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from flatout.errors import RunDamaged
-from flatout.store import ErrorCount, Item, RunReader, salvage
+from flatout.store import Counts, ErrorCount, Item, RunReader, salvage
+from flatout.store.queries import queries
+from flatout.store.rows import AskedAgain
 from tests.support.store_samples import item, open_run
 
 
@@ -231,3 +233,16 @@ def test_the_tokens_of_cached_answers_are_not_counted_again(path: Path) -> None:
         assert reader.summary().input_tokens == asked.input_tokens
         assert reader.summary().output_tokens == asked.output_tokens
         assert reader.summary().unknown_tokens == 0
+
+
+def test_rows_are_counted_by_those_without_an_answer_alone(path: Path) -> None:
+    """Each look at a run of a million rows would read the whole file, or show failures minutes late."""
+    fill(path, item(0), item(1, "failed"), item(2, "failed"), item(3, "unsent"))
+    with RunReader.open(path) as reader:
+        assert reader.ended() == reader.counts()
+        assert reader.ended(AskedAgain(unsent=2e9, failed=1_790_000_002.0)) == Counts(answered=1, failed=1, unsent=0)
+        for name in ("ended", "errors"):
+            times = {"unsent": 0.0, "failed": 0.0}
+            plan = [step for *_, step in reader.select(f"EXPLAIN QUERY PLAN {queries('items')[name]}", times)]
+            assert any("USING COVERING INDEX items_without_answer" in step for step in plan)
+            assert not any(step.startswith("SCAN items") and "INDEX" not in step for step in plan)

@@ -29,6 +29,7 @@ LANDED = {
     "0009_batch_answers.sql": "72ba36e0a6933c80",
     "0010_deeds.sql": "60ad1b789b42aa9a",
     "0011_failed_attempts.sql": "d0a6a6f7ae7bc6c6",
+    "0012_without_answer.sql": "759f2a4466785ec1",
 }
 """The first 16 digits of each migration's sha256. Files that were made with it are out there: it never changes."""
 

@@ -96,7 +96,10 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         ),
         attention=needs,
         facts=_facts(info, facts),
-        plots=(*course_plots, *pictures.plots(tally, sums.clock, has_course=bool(course_plots))),
+        plots=(
+            *course_plots,
+            *pictures.plots(tally, sums.clock, course.whole(), facts.cost, has_course=bool(course_plots)),
+        ),
         bars=pictures.bars(tally),
         cells=(
             *(pictures.callers(facts.gateway) if facts.gateway is not None else ()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from flatout.store.course import Stretch
 from flatout.store.gateway import Served
 from flatout.text import figures
 
@@ -15,8 +16,18 @@ from .tally import Group, Tally
 from .timeline import cause_in_words
 
 
-def plots(tally: Tally, clock: Clock, *, has_course: bool) -> tuple[Plot, ...]:
-    """The plots of what the rows say."""
+def plots(
+    tally: Tally, clock: Clock, course: Sequence[Stretch], cost: float | None, *, has_course: bool
+) -> tuple[Plot, ...]:
+    """The plots of what the rows say, and of the money.
+
+    Args:
+        tally: the sums over the rows.
+        clock: the time axis.
+        course: what all targets did.
+        cost: US dollars that are known to be spent in all.
+        has_course: whether there are plots of the course beside these.
+    """
     found = [] if has_course else [_answered(tally, clock)]
     found += [
         _histogram(
@@ -27,13 +38,7 @@ def plots(tally: Tally, clock: Clock, *, has_course: bool) -> tuple[Plot, ...]:
         ),
         _by_class("errors", "Failed rows by class", "rows", tally.errors_over_time, clock),
         _by_class("retries", "Retries by what they followed", "attempts", tally.retries_over_time, clock),
-        Plot(
-            name="money",
-            title="Money spent",
-            unit="US dollars",
-            x=clock.x,
-            series=(Series(label="so far, as far as it is known", values=_added(tally.cost_over_time), look="area"),),
-        ),
+        _money(tally, clock, course, cost),
         _histogram("lengths", "Length of the answers", "characters", {"answers": tally.lengths}),
     ]
     told = [plot for plot in found if len(plot.x) > 1]  # what was over within a slot has no course
@@ -63,8 +68,19 @@ def _histogram(name: str, title: str, unit: str, histograms: dict[str, Histogram
     return Plot(name=name, title=title, unit="rows", x=x, x_is="quantity", x_unit=unit, series=series)
 
 
-def _added(values: Sequence[float]) -> Numbers:
-    return tuple(float(f"{value:.6g}") for value in accumulate(values))
+def _money(tally: Tally, clock: Clock, course: Sequence[Stretch], cost: float | None) -> Plot:
+    spent = Series(label="so far, as far as it is known", values=_spent(tally, clock, course, cost), look="area")
+    return Plot(name="money", title="Money spent", unit="US dollars", x=clock.x, series=(spent,))
+
+
+def _spent(tally: Tally, clock: Clock, course: Sequence[Stretch], cost: float | None) -> Numbers:
+    """US dollars at the end of each slot. It ends at the cost that the words tell; see `facts.spent_in_all`."""
+    calls = [0.0] * clock.slots
+    for each in course:
+        calls[clock.slot(each.began_at)] += each.cost
+    known = [*map(max, accumulate(tally.cost_over_time), accumulate(calls))]
+    known[-1] = max(known[-1], cost or 0.0)
+    return tuple(float(f"{value:.6g}") for value in known)
 
 
 def bars(tally: Tally) -> tuple[Bars, ...]:

@@ -1,7 +1,8 @@
 """What the first screen shows: read from the run file at each look, the whole of it only now and then.
 
-A look reads what is new in the course of the run. The sums over all rows take a second or two for a million rows. So
-they are read in between, by another thread, less often as the file grows; until then the course says what was added.
+A look reads what is new in the course of the run, and how many rows have ended. The sums over all rows take a second
+or two for a million rows. So they are read in between, by another thread, less often as the file grows; until then the
+course says which tokens and which money were added.
 """
 
 from __future__ import annotations
@@ -79,7 +80,6 @@ class Glance(Struct, frozen=True, kw_only=True):
 class _Sums(Struct, frozen=True):
     """What the course says in sum."""
 
-    answered: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float = 0.0
@@ -201,7 +201,7 @@ class Watcher:
         return counted
 
 
-_COUNTING = "the rows are being counted; until then this is what the run's course tells, without what failed"
+_COUNTING = "the rows are being read; until then tokens and money are those that the run's course tells"
 
 
 def _uncounted(run: tuple[object, ...], course: Course) -> _Counted:
@@ -219,7 +219,6 @@ def _run(reader: RunReader) -> tuple[object, ...]:
 def _sums(targets: Iterable[Sequence[Stretch]]) -> _Sums:
     all_ = [each for stretches in targets for each in stretches]
     return _Sums(
-        answered=sum(each.answered for each in all_),
         input_tokens=sum(each.input_tokens for each in all_),
         output_tokens=sum(each.output_tokens for each in all_),
         cost=sum(each.cost for each in all_),
@@ -230,16 +229,8 @@ def _added(facts: Facts, then: _Sums, now: _Sums) -> Facts:
     """Facts with what the course says since they were read. What was unknown stays unknown."""
     if facts.gateway is not None:  # it says itself how much it has done
         return replace(facts, input_tokens=now.input_tokens, output_tokens=now.output_tokens)
-    answered = now.answered - then.answered
-    if not answered:
-        return facts
-    if facts.total is not None:  # a durable function may ask several times for a row
-        answered = min(answered, max(0, facts.total - facts.finished))
     return replace(
         facts,
-        answered=facts.answered + answered,
-        finished=facts.finished + answered,
-        left=None if facts.left is None else facts.left - answered,
         input_tokens=_plus(facts.input_tokens, now.input_tokens - then.input_tokens),
         output_tokens=_plus(facts.output_tokens, now.output_tokens - then.output_tokens),
         cost=None if facts.cost is None else facts.cost + max(0.0, now.cost - then.cost),

@@ -5,6 +5,9 @@ INSERT INTO stretches (
 )
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?, ?, ?, ?);
 
+-- sums: Add up what the calls cost, as far as it is known, and their tokens.
+SELECT total(cost), CAST(total(input_tokens) AS INTEGER), CAST(total(output_tokens) AS INTEGER) FROM stretches;
+
 -- happening: Write what happened.
 INSERT INTO happenings (at, until, kind, target, what, by, does) VALUES (?, ?, ?, ?, ?, ?, ?);
 

@@ -95,10 +95,23 @@ SELECT EXISTS (SELECT 1 FROM items WHERE state = 'answered' AND attempts = 0 AND
 -- has_trails: Check whether an item had a choice of targets.
 SELECT EXISTS (SELECT 1 FROM items WHERE trail IS NOT NULL);
 
--- errors: Count failures by class, each with its first example. Items that ended before a time are asked again.
+-- ended: Count items by state, reading only those without an answer. Items that ended before a time are asked again.
 SELECT
-  error, count(*) AS count, min(item_index) AS first_index, error_message, count(*) FILTER (WHERE state = 'unsent') AS held
-FROM items WHERE error IS NOT NULL AND finished_at >= iif(state = 'unsent', :unsent, :failed) GROUP BY error ORDER BY count DESC, error;
+  (SELECT items FROM run) - count(*),
+  count(*) FILTER (WHERE state = 'failed' AND finished_at >= :failed),
+  count(*) FILTER (WHERE state = 'unsent' AND finished_at >= :unsent)
+FROM items WHERE state <> 'answered';
+
+-- errors: Count failures by class, each with its first example. Items that ended before a time are asked again.
+SELECT error, count, first_index, (SELECT error_message FROM items WHERE item_index = first_index), held
+FROM (
+  SELECT
+    error, count(*) AS count, min(item_index) AS first_index, count(*) FILTER (WHERE state = 'unsent') AS held
+  FROM items
+  WHERE state <> 'answered' AND error IS NOT NULL AND finished_at >= iif(state = 'unsent', :unsent, :failed)
+  GROUP BY error
+)
+ORDER BY count DESC, first_index;
 
 -- last_index: Read the highest index of an item.
 SELECT max(item_index) FROM items;
