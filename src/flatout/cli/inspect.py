@@ -287,7 +287,9 @@ def _budget(facts: Facts, budget: Standing) -> str:
     if left is not None:
         whole = f"{figures.dollars(left)} of {whole} left"
     lasts = "" if rows is None else f"enough for about {figures.counted(rows, 'row')} more"
-    return "; ".join(filter(None, (whole, lasts, figures.overshoot(budget.over, budget.exposed))))
+    return "; ".join(
+        filter(None, (whole, lasts, figures.overshoot(budget.over, budget.exposed, goes_on=facts.running)))
+    )
 
 
 def _unsettled(facts: PerhapsPaid) -> list[Fact]:

@@ -81,7 +81,7 @@ def failures(progress: Progress) -> list[Fact]:
     """Why targets were stopped, whose limits others use too, and the errors by class, each with advice."""
     lines = [("stopped", f"{clean(target)}: {clean(why, _EXAMPLE)}") for target, why in progress.stopped.items()]
     lines += [("limits", f"{clean(target)} {clean(why, 2 * _EXAMPLE)}") for target, why in progress.crowded.items()]
-    ranked = sorted(progress.failures.items(), key=lambda item: -item[1].count)
+    ranked = sorted(progress.failures.items(), key=lambda item: (-item[1].count, item[1].row or 0))
     return lines + by_class((name, _without_echo(failure, progress.stopped.values())) for name, failure in ranked)
 
 
@@ -155,9 +155,9 @@ def _money(progress: Progress) -> list[Fact]:
 
 
 def _budget(standing: Standing) -> str:
-    """How the budget stands: ``$0.0130 of $5 left; may be exceeded by $0.02``, for example."""
+    """How the budget stands: ``$0.0130 of $5 left``, for example."""
     whole = standing.budget if standing.left is None else f"{figures.dollars(standing.left)} of {standing.budget} left"
-    return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed))))
+    return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed, goes_on=False))))
 
 
 def targets(shares: Mapping[str, Share]) -> list[Fact]:

@@ -87,6 +87,7 @@ class Facts(Struct, frozen=True, kw_only=True):
         left: rows that are not finished.
         rate: rows finished per second, while the run goes.
         seconds_left: how long the rows that are left take at that rate.
+        paused: whether somebody has paused it.
         stopping: whether somebody stops the process that is at work.
         ends_by: when that ends at the latest then; Unix time.
         input_tokens, output_tokens: of all answers.
@@ -121,6 +122,7 @@ class Facts(Struct, frozen=True, kw_only=True):
     left: int | None = None
     rate: float | None = None
     seconds_left: float | None = None
+    paused: bool = False
     stopping: bool = False
     ends_by: float | None = None
     input_tokens: int | None = None
@@ -152,8 +154,10 @@ class Facts(Struct, frozen=True, kw_only=True):
 
     @property
     def ending(self) -> str:
-        """``, stopping, ends by 16:04:35 at the latest`` if somebody stops it; otherwise ""."""
-        return f", stopping{figures.at_the_latest(self.ends_by)}" if self.stopping else ""
+        """``, stopping, ends by 16:04:35 at the latest`` if somebody stops it, or ``, paused``; otherwise ""."""
+        return (
+            f", stopping{figures.at_the_latest(self.ends_by)}" if self.stopping else ", paused" if self.paused else ""
+        )
 
     def own(self, stretches: Sequence[Stretch]) -> list[Stretch]:
         """The stretches of the latest process: what an earlier one did, or was held up by, may have changed."""

@@ -34,8 +34,10 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     so its own pace counts. Else it is what the last minute promises, but no more than the limits: where tokens bind,
     fewer calls may go than they allow, because as many are kept free as answers may be long. While somebody has paused
     the run, nothing is answered, or most attempts fail, nobody knows it, and what went before such a time tells
-    nothing. A run that is stopped has no time left, but perhaps an end.
+    nothing. A run that is stopped has no time left, but perhaps an end. A paused one has no rate.
     """
+    if facts.running and paused_since(course.happenings) is not None:
+        facts = replace(facts, paused=True, rate=None, seconds_left=None)
     stop = stopped_by(course.happenings) if facts.running else None
     if stop is not None:
         facts = replace(facts, seconds_left=None, stopping=True, ends_by=stop.until)
@@ -44,8 +46,8 @@ def paced(facts: Facts, course: Course, now: float) -> Facts:
     own = [found for stretches in course.targets.values() if (found := facts.own(stretches))]
     if not own:  # it has only begun: what an earlier process did says nothing of it
         return replace(facts, rate=None, seconds_left=None)
-    rate = recent_rate(own, now)
-    unknown = stop is not None or paused_since(course.happenings) is not None
+    rate = None if facts.paused else recent_rate(own, now)
+    unknown = stop is not None or facts.paused
     expected = None if unknown else _expected(own, changed_at(course.happenings), facts, now)
     left = facts.left / expected if facts.left is not None and expected else None
     return replace(facts, rate=rate, seconds_left=left)

@@ -50,7 +50,7 @@ def how_fast(progress: Progress, speed: Speed) -> list[str]:
     left = 0 if progress.total is None else progress.total - progress.finished
     is_over = progress.total is not None and left <= 0  # then nobody waits for an answer
     facts = [f"no answer for {figures.duration(speed.quiet)}"] if speed.quiet and not is_over else []
-    if speed.rate and not speed.quiet:
+    if speed.rate and not speed.quiet and progress.holds != "paused":
         facts.append(figures.rate(speed.rate, progress.counts))
     if progress.stopping:
         return facts

@@ -83,6 +83,8 @@ class Tally:
         else:
             failure.count += 1
             failure.held += held
+            if failure.row is not None and index + 1 < failure.row:  # as `flatout status` tells it
+                failure.row, failure.example = index + 1, str(result.error)
 
     def _is_held(self, error: Exception) -> bool:
         """Whether a failed row counts as left unfinished."""

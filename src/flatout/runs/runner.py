@@ -149,7 +149,8 @@ class Runner:
         assert self._lanes is not None
         job, store, progress = self.job, self.job.store, self.job.progress
         loop = asyncio.get_running_loop()
-        progress.started = loop.time()
+        progress.started = loop.time() - (time.time() - store.opened_at)  # as the file tells it
+        ended_at: float | None = None
         self._tell_again(set(job.again))
         steered = SteeredRun(self, str(job.run_file), loop.time)
         try:
@@ -160,13 +161,14 @@ class Runner:
                 store.set_fact(REACH, Reach(os.getpid(), "over"))
                 await self._purse.look()
                 self.refresh()
+                ended_at = time.time()
                 store.set_fact(BUDGET, progress.budget)
                 store.set_fact(COST, progress.whole.cost)
                 outcome = await self._finish()
             finally:
                 state: RunState = "finished" if job.left == 0 else "interrupted"
                 self._note_prompt_cache()
-                await close_all(partial(store.mark, state), store.close)
+                await close_all(partial(store.mark, state, ended_at), store.close)
         except BaseException:
             if not self.sent:
                 await asyncio.to_thread(job.discard)

@@ -48,6 +48,7 @@ class RunFile:
 
     Attributes:
         created_at: when the run began, in any process; Unix time.
+        opened_at: when this process took it up.
         spent_before: US dollars that earlier processes spent on it. Unknown costs count by their estimates.
         answered_before: whether they got an answer for any row.
         moved: where ``fresh`` moved an old run; None if there was none.
@@ -62,7 +63,8 @@ class RunFile:
         self.moved: Path | None = options.pop("moved")
         self._keep_prompts: bool = options.pop("keep_prompts")
         self._marked = False
-        self.created_at = reader.info().created_at
+        info = reader.info()
+        self.created_at, self.opened_at = info.created_at, info.opened_at
         self.spent_before = reader.spent()
         self.answered_before = reader.has_answers()
         self._had_journal = reader.has_journal()
@@ -255,12 +257,18 @@ class RunFile:
         """Store the command line that continues the run. It is written soon; `close` waits for it."""
         self._writer.change("command", (command,))
 
-    def mark(self, state: RunState) -> None:
-        """Store the run's new state, and the time. It is written soon; `close` waits for it."""
+    def mark(self, state: RunState, ended_at: float | None = None) -> None:
+        """Store the run's new state. It is written soon; `close` waits for it.
+
+        Args:
+            state: the state.
+            ended_at: when it ended, unless it goes on; Unix time; by default now.
+        """
         self._marked = True
-        self._writer.change("mark", (state, None if state == "running" else time.time()))
+        at = time.time() if ended_at is None else ended_at
+        self._writer.change("mark", (state, None if state == "running" else at))
         if state != "running":
-            self._writer.change("happening", astuple(Happening(at=time.time(), kind="end", what=state)))
+            self._writer.change("happening", astuple(Happening(at=at, kind="end", what=state)))
 
     # Reading
 

@@ -105,17 +105,18 @@ def larger_budget(per: str | None) -> str:
     return f"with a larger --budget{turns.get(per or '', '')}"
 
 
-def overshoot(over: float, exposed: float) -> str:
-    """By how much a budget may be exceeded: ``may be exceeded by $0.02; by $1.66 if …``.
+def overshoot(over: float, exposed: float, *, goes_on: bool) -> str:
+    """By how much a budget may be exceeded: ``may be exceeded by $0.02; by $1.66 if …``, or could have been.
 
     Args:
         over: the stated bound, in US dollars; 0 for none.
         exposed: the bound had all answers in flight been the longest possible at once; 0 or less if it was kept.
+        goes_on: whether calls may be in flight. Otherwise nothing more can be spent.
     """
-    stated = [f"may be exceeded by {dollars(over)}"] if over > 0 else []
-    if exposed > over:
-        stated.append(f"by {dollars(exposed)} had all answers in flight been the longest possible")
-    return "; ".join(stated)
+    longest = f"by {dollars(exposed)} had all answers in flight been the longest possible" if exposed > over else ""
+    if not goes_on:
+        return longest and f"could have been exceeded {longest}"
+    return "; ".join(filter(None, (f"may be exceeded by {dollars(over)}" if over > 0 else "", longest)))
 
 
 def duration(seconds: float) -> str:

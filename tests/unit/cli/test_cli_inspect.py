@@ -189,6 +189,9 @@ def test_status_says_how_many_answers_came_from_the_cache_and_how_the_budget_sta
         facts = json.loads(told(capsys, "--json"))
     assert "cached      1 answer\n" in said
     assert "budget      $5; may be exceeded by $0.0200; by $1.66 had all answers in flight been the longest" in said
+    over = told(capsys)  # nothing is in flight any more
+    assert "may be exceeded" not in over
+    assert "budget      $4.75 of $5 left; could have been exceeded by $1.66 had all answers" in over
     assert facts["cached"] == 1
     assert facts["budget"] == {"budget": "$5", "left": 4.75, "over": 0.02, "exposed": 1.66}
 

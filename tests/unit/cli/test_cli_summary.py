@@ -204,11 +204,12 @@ def test_a_limit_that_nobody_gave_is_said_to_be_searched_for() -> None:
 
 
 def test_by_how_much_a_budget_may_be_exceeded_is_told() -> None:
-    """Somebody who gave $5 would not know whether $5.02 is a fault, or what could have happened."""
+    """Somebody who gave $5 would not know what could have happened, or would expect more to be spent after the end."""
     standing = Standing("$5", 0.013, 0.02, 1.657)
-    assert "budget      $0.0130 of $5 left; may be exceeded by $0.0200; by $1.66 had all answers" in text(
-        Progress(answered=1, budget=standing)
-    )
+    told = text(Progress(answered=1, budget=standing))
+    assert "budget      $0.0130 of $5 left; could have been exceeded by $1.66 had all answers in flight" in told
+    over = text(Progress(answered=1, budget=Standing("$5", 0.013, 0.02, 0.0)))
+    assert "budget      $0.0130 of $5 left\n" in over + "\n"  # nothing is in flight any more
     kept = text(Progress(answered=1, budget=Standing("$20 a day (team)", None, 0.0, -3.0)))
     assert "budget      $20 a day (team)\n" in kept + "\n"
     assert "budget" not in text(Progress(answered=1))
@@ -216,7 +217,7 @@ def test_by_how_much_a_budget_may_be_exceeded_is_told() -> None:
 
 def test_of_an_unknown_spending_nobody_knows_what_it_left() -> None:
     """Somebody would believe that a run at unknown prices had cost nothing."""
-    assert "budget      $5; may be" in text(Progress(answered=1, unpriced=1, budget=Standing("$5", 5.0, 0.02, 0.0)))
+    assert "budget      $5\n" in text(Progress(answered=1, unpriced=1, budget=Standing("$5", 5.0, 0.02, 0.0)))
 
 
 def test_a_used_up_budget_says_what_is_left_and_what_it_would_cost() -> None:

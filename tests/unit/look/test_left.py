@@ -62,9 +62,11 @@ def test_where_no_limit_binds_the_last_minute_counts() -> None:
 
 
 def test_nobody_knows_when_a_pause_ends() -> None:
-    """A paused run would promise an end."""
+    """A paused run would promise an end, and seem to go on at 10 calls a second."""
     some = [stretch(float(at), answered=10) for at in range(60)]
-    assert left(some, Happening(at=60.0, kind="change", what="paused", does="pause"), now=61.0) is None
+    pause = Happening(at=60.0, kind="change", what="paused", does="pause")
+    facts = paced(RUNS, Course.of(some, [pause]), 61.0)
+    assert (facts.seconds_left, facts.rate, facts.ending) == (None, None, ", paused")
     assert left([stretch(float(at), answered=0) for at in range(60)], now=60.0) is None
 
 

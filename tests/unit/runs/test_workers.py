@@ -13,8 +13,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from flatout import Budget, BudgetExceeded, Call, Config, ConfigError, Image, Limits
+from flatout.client.steering import Change
 from flatout.config.file import EndpointConfig, FoundConfig
 from flatout.durable.records import fingerprint
 from flatout.layers.limit import TargetNow
@@ -36,6 +38,7 @@ from flatout.runs.workers.remote import LentPurse, Outbox, RemoteFile
 from flatout.runs.workers.team import Team
 from flatout.runs.workers.worker import Worker
 from flatout.store import Item, RunFile
+from flatout.store.course import TRIED, Stretch
 from flatout.transports.http import MAX_HELD, HttpTransport
 from flatout.values.secret import Secret
 
@@ -406,6 +409,32 @@ def test_a_worker_hears_that_the_input_is_at_its_end(tmp_path: Path) -> None:
         return
 
     asyncio.run(main())
+
+
+def test_the_course_has_the_concurrency_that_the_workers_divide(tmp_path: Path) -> None:
+    """Whoever gave ``--concurrency 40 --workers 3`` would be told that 13 were in flight, and to give 52."""
+    allows = {"concurrency": 13.0, "rpm": 600.0}
+    stretch = Stretch(
+        began_at=0.0, seconds=1.0, target="m", sent=1, answered=1, refused=0, failed=0, in_flight=1, waiting=1,
+        held={}, allows=allows,
+    )  # fmt: skip
+    tried = structs.replace(stretch, allows={"concurrency": 13.0, TRIED: 1.0})
+    kept: list[Stretch] = []
+
+    async def main() -> None:
+        async with RunFile.open(tmp_path / "r.flatout", job={}) as run:
+            options: Any = {"store": run, "purse": Purse(None), "progress": Progress(), "keep_prompts": True}
+            team = Team(3, 10, lambda *_: None, divides=40, **options)  # type: ignore[arg-type, return-value]
+            member = Member(0, 5, lambda *_: None, lambda _: None)
+            with patch.object(run, "note_stretch", kept.append):
+                team._take(member, Report(stretches=[stretch, tried]))
+                team.steer(Change(limits={"concurrency": 90}), "ann")
+                team._take(member, Report(stretches=[stretch]))
+
+    asyncio.run(main())
+    assert [each.allows for each in kept] == [
+        {"concurrency": 40.0, "rpm": 600.0}, tried.allows, {"concurrency": 90.0, "rpm": 600.0},
+    ]  # fmt: skip
 
 
 # The run file

@@ -47,7 +47,7 @@ def _standing(facts: Facts) -> str:
     if facts.state == "running":
         speed = f" at {figures.rate(facts.rate)}" if facts.rate else ""
         time_left = f", about {figures.duration(facts.seconds_left)}" if facts.seconds_left else ""
-        going = f"stopping{figures.at_the_latest(facts.ends_by)}" if facts.stopping else "going on"
+        going = facts.ending.removeprefix(", ") or "going on"
         return f"The run is {going}{speed}{rest}{time_left}."
     if facts.state == "broken off":
         return f"The run broke off: its process has gone{rest}. The same command continues it."

@@ -98,7 +98,7 @@ def team_for(
         metrics=options.metrics,
         heard=heard,
         leave=partial(forget, name, cache_folder() / "limits"),
-        divides=slots is not None,
+        divides=slots,
         steered=partial(_steered, client, options.model),
     )
 

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from flatout.layers.limit import TargetNow
 from flatout.progress._counters import Failure, Progress, PromptCacheUse
+from flatout.store.course import TRIED, Stretch
 from flatout.values.route import added
 
 _SUMS = (
@@ -42,6 +43,13 @@ def add_up(parts: Sequence[Progress], into: Progress, *, divides: bool = False) 
     into.longest = max(longest, key=lambda each: each.seconds, default=None)
     busiest = max(parts, key=lambda part: part.waiting, default=Progress())
     into.holds, into.pace, into.rising = busiest.holds, busiest.pace, busiest.rising
+
+
+def of_all(stretch: Stretch, most: int) -> Stretch:
+    """A worker's stretch with the concurrency that all workers divide among them: it is the one that people give."""
+    if "concurrency" not in stretch.allows or TRIED in stretch.allows:
+        return stretch
+    return replace(stretch, allows={**stretch.allows, "concurrency": float(most)})
 
 
 def over(part: Progress) -> Progress:

@@ -24,7 +24,7 @@ from flatout.store.course import Happening
 from flatout.tasks.closing import reading
 
 from .books import Books
-from .counters import add_up, over, parts
+from .counters import add_up, of_all, over, parts
 from .given import MOST_DEATHS, Given
 from .member import GRACE, Member
 from .messages import Report, fault
@@ -56,7 +56,7 @@ class Team:
         metrics: the port that serves the workers' metrics to Prometheus, added up.
         heard: hears of each row that has a result, and what it cost.
         leave: removes what the workers shared; called last of all.
-        divides: whether the workers divide the concurrency among them, and do not share their limits.
+        divides: the concurrency that the workers divide among them; None if they share their limits instead.
         steered: hears of a change first, may refuse it, and tells the most rows under way at once from then on.
     """
 
@@ -73,7 +73,7 @@ class Team:
         metrics: int | None = None,
         heard: Callable[[Work, float | None], None] | None = None,
         leave: Callable[[], object] = lambda: None,
-        divides: bool = False,
+        divides: int | None = None,
         steered: Callable[[Change], int] = lambda _: 1,
     ) -> None:
         self._most = most
@@ -155,6 +155,8 @@ class Team:
         """
         self._windows = parts(self._steered(change), self._most)
         self._changes.append(change)
+        if self._divides is not None:
+            self._divides = change.limits.get("concurrency") or self._divides
         what, does = change.in_words(), change.does
         told = Happening(at=time.time(), kind="change", target=change.target, what=what, by=by, does=does)
         self._store.note_happening(told)
@@ -180,7 +182,7 @@ class Team:
     def _part(self, change: Change, number: int) -> Change:
         """The part of a change that one worker makes."""
         most = change.limits.get("concurrency")
-        if not self._divides or most is None:
+        if self._divides is None or most is None:
             return change
         return replace(change, limits={**change.limits, "concurrency": parts(most, self._most)[number]})
 
@@ -201,7 +203,7 @@ class Team:
         add_up(
             [*(over(member.told) for member in self._past), *(m.told for m in self._members.values())],
             progress,
-            divides=self._divides,
+            divides=self._divides is not None,
         )
         self._books.refresh(progress)
         progress.elapsed = asyncio.get_running_loop().time() - progress.started
@@ -282,6 +284,8 @@ class Team:
             self._fail(fault(*report.failure))
         if report.metrics and self._metrics is not None:
             self._metrics.hear(member, report.metrics)
+        if self._divides is not None:
+            report.stretches = [of_all(stretch, self._divides) for stretch in report.stretches]
         for later in self._books.take(member, report):
             self._begin(later)
         self._changed()
