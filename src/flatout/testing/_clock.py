@@ -18,8 +18,10 @@ import contextlib
 import math
 import random
 import selectors
+import threading
 from collections.abc import Callable, Coroutine, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextvars import Context
 from datetime import UTC, datetime
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -35,12 +37,10 @@ TICK = 1e-6
 PATIENCE = 30.0
 """Real seconds that the virtual clock waits for a thread."""
 
-SOON = 0.5
-"""Real seconds that the whole loop waits for a thread of its own, before it goes on with what is ready."""
-
 LIMIT = 86_400.0
 """The default limit of a run, in virtual seconds."""
 
+_OWN = "virtual clock"  # how the names of a loop's own threads begin
 _NAMED = 5  # tasks that a deadlock's message names
 
 
@@ -77,6 +77,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._ends_at = start + limit
         self._threads = 0
         self._threads_of_its_own: ThreadPoolExecutor | None = None
+        self._heard = threading.Event()  # from a thread of its own: it is done, or asks something of the loop
         super().__init__(_JumpingSelector(self))
 
     def time(self) -> float:
@@ -96,18 +97,29 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[T]:
         """Run a function in a thread; the clock stops until it is done.
 
-        For a thread of the loop's own, the whole loop stands still for a moment: what is ready meanwhile goes on
-        behind it, in the same order every time.
+        For a thread of the loop's own, the whole loop stands still until it is done, or asks something of the loop.
+        What is ready meanwhile goes on behind it, in the same order every time, however slow the machine is.
         """
         if executor is None:
+            self._heard.clear()
             work = self._own_threads().submit(func, *args)
-            wait([work], SOON)
+            work.add_done_callback(self._hear)
+            self._heard.wait(PATIENCE)
             future = asyncio.wrap_future(work, loop=self)
         else:
             future = super().run_in_executor(executor, func, *args)
         self.thread_begins()
         future.add_done_callback(self._thread_done)
         return future
+
+    def call_soon_threadsafe(
+        self, callback: Callable[[*ArgumentsT], object], *args: *ArgumentsT, context: Context | None = None
+    ) -> asyncio.Handle:
+        """Call something from a thread. The loop goes on, if it waited for that thread."""
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
+        if threading.current_thread().name.startswith(_OWN):
+            self._heard.set()
+        return handle
 
     def thread_begins(self) -> None:
         """A thread begins to work for somebody on this loop: the clock stands still until `thread_ends`."""
@@ -127,9 +139,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _own_threads(self) -> ThreadPoolExecutor:
         if self._threads_of_its_own is None:
-            self._threads_of_its_own = ThreadPoolExecutor(thread_name_prefix="virtual")
+            self._threads_of_its_own = ThreadPoolExecutor(thread_name_prefix=_OWN)
             self.set_default_executor(self._threads_of_its_own)
         return self._threads_of_its_own
+
+    def _hear(self, _work: object) -> None:
+        self._heard.set()
 
     def _thread_done(self, _future: asyncio.Future[Any]) -> None:
         self.thread_ends()
