@@ -98,8 +98,8 @@ bench: $(VENV)/.dev ## every benchmark; each prints a ratio against its baseline
 soak: $(VENV)/.dev .venv-sdk .venv-engines .venv-clouds ## the tests' rarer cases; faults for MINUTES (30), watching what grows; KILLS (2,000) of real runs
 	$(PYTEST) --hypothesis-profile soak -m 'soak or hypothesis'
 	$(BIN)/python -m tests.crash.soak --minutes $(MINUTES)
-	FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
-	FLATOUT_BATCH_KILLS=1000 $(BIN)/pytest -s tests/crash/test_batch_kills.py
+	FLATOUT_KILL_SEED=0 FLATOUT_KILLS=$(KILLS) $(BIN)/pytest -s tests/crash/test_kill.py
+	FLATOUT_KILL_SEED=0 FLATOUT_BATCH_KILLS=1000 $(BIN)/pytest -s tests/crash/test_batch_kills.py
 
 # Its tools stay apart from the project's: they bring other licences along.
 dist: ## the files of a release in dist/, and what they bring along (SBOM) in build/sbom.json

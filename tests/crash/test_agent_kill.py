@@ -1,6 +1,6 @@
 """Agents killed with SIGKILL at random instants: they go on at their turn, and nothing in the world is done twice.
 
-``FLATOUT_AGENT_KILLS`` says how often; ``FLATOUT_KILL_SEED`` repeats the instants, as far as a machine can be repeated.
+``FLATOUT_AGENT_KILLS`` says how often.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from tests.crash.seed import SEED
+
 KILLS = int(os.environ.get("FLATOUT_AGENT_KILLS", "12"))
-SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
 INTENTS, TURNS = 8, 12
 LIFE = 0.2  # seconds, at most, from a process' first call to the kill
 

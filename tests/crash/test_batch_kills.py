@@ -2,7 +2,7 @@
 
 The moments are drawn over the whole life of a command: before or after a request, as the provider sees it; before or
 after a commit, as the disk sees it; and at any time. ``FLATOUT_BATCH_KILLS`` says how often; `make soak` kills far more
-often. ``FLATOUT_KILL_SEED`` repeats the moments.
+often, at other moments.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from flatout.testing import BatchSettings
+from tests.crash.seed import SEED
 from tests.support.batch_victim import ROWS
 from tests.support.command_samples import Provider, is_answer, provider, rows_of
 from tests.support.warm import Warm
 
 KILLS = int(os.environ.get("FLATOUT_BATCH_KILLS", "120"))
-SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
 AT_ONCE = 2
 PER_JOB = 10
 """Kills of one run; then it may end."""

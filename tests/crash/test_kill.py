@@ -1,7 +1,6 @@
 """Real runs, killed with SIGKILL at random instants: what was reported is there, only what was in flight is paid twice.
 
-``FLATOUT_KILLS`` says how often; `make soak` kills far more often. ``FLATOUT_KILL_SEED`` repeats the instants, as
-far as a machine can be repeated.
+``FLATOUT_KILLS`` says how often; `make soak` kills far more often, at other instants.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ import pytest
 from flatout.errors import StoreError
 from flatout.store import RunReader
 from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
+from tests.crash.seed import SEED
 from tests.support.warm import Process, Warm
 
 KILLS = int(os.environ.get("FLATOUT_KILLS", "60"))
-SEED = int(os.environ.get("FLATOUT_KILL_SEED", "0")) or random.randrange(1 << 30)
 AT_ONCE = 3
 KILLS_PER_FILE = 10
 IN_FLIGHT = 8
