@@ -124,9 +124,10 @@ def test_a_page_opens_without_a_complaint(look: Any, name: str, width: int, sche
 def test_nothing_of_a_run_is_executed(look: Any) -> None:
     """A model's answer would run in the browser of whoever looks at it."""
     found = look("hostile").page
-    for opener in found.locator(".open").all():
+    openers = found.locator(".open").all()
+    for opener in openers:
         opener.click()
-    found.wait_for_selector(".opened pre")
+    expect(found.locator(".opened")).to_have_count(len(openers))
     assert found.evaluate("window.broken === undefined")
     assert found.locator("main script, main img, main svg").count() == 0
     texts = found.locator(".opened pre").all_text_contents()
@@ -137,17 +138,17 @@ def test_nothing_of_a_run_is_executed(look: Any) -> None:
 def test_the_policy_stops_what_would_get_in(look: Any) -> None:
     """If a text did become markup one day, its script would run."""
     watched = look("usual")
-    watched.page.evaluate(
-        """() => {
-          document.querySelector("footer").innerHTML = '<img src="x" onerror="window.broken = 1">';
-          const made = document.createElement("script");
-          made.textContent = "window.broken = 2";
-          document.body.append(made);
-        }"""
-    )
-    watched.page.wait_for_timeout(100)
+    with watched.page.expect_console_message(lambda said: "img-src" in said.text):  # the last thing that is refused
+        watched.page.evaluate(
+            """() => {
+              document.querySelector("footer").innerHTML = '<img src="x" onerror="window.broken = 1">';
+              const made = document.createElement("script");
+              made.textContent = "window.broken = 2";
+              document.body.append(made);
+            }"""
+        )
     assert watched.page.evaluate("window.broken === undefined")
-    assert any("Content Security Policy" in each for each in watched.wrong)
+    assert sum("Content Security Policy" in each and "script-src" in each for each in watched.wrong) == 2
     watched.wrong.clear()
 
 
@@ -177,6 +178,7 @@ def test_a_legend_says_what_is_pointed_at_or_nothing(look: Any) -> None:
     values = page.locator("#plot-requests .u-value")
     assert values.all_text_contents() == [""] * values.count()
     page.hover("#plot-requests .u-over", position={"x": 100, "y": 100})
+    expect(values.first).not_to_have_text("")
     time, sent, *_ = values.all_text_contents()
     at = round(float(time.removesuffix(" s")))
     assert sent == str(list(course(120))[at].sent)

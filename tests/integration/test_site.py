@@ -16,11 +16,13 @@ import pytest
 
 from flatout.cli.app import command
 from tests.support.browsers import blank, launched
+from tests.support.command_samples import eventually
 
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "build" / "site"
 PUBLIC = ("flatout", "flatout.agents", "flatout.events", "flatout.progress", "flatout.telemetry", "flatout.testing")
 WIDTHS = (400, 1_400)
+DRAWN_TWICE = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +139,14 @@ def test_the_search_finds(trouble, url, words, leads_to):
     page.set_viewport_size({"width": 1_400, "height": 900})
     page.goto(url, wait_until="networkidle")
     search = page.get_by_role("combobox")
-    for _ in range(60):  # the search begins to listen a little after the page is there
-        if search.is_visible():
-            break
+
+    def opens() -> bool:
+        """The search begins to listen a little after the page is there; from then on the same keys close it again."""
         page.keyboard.press("Control+k")
-        page.wait_for_timeout(500)
+        page.evaluate(DRAWN_TWICE)
+        return search.is_visible()
+
+    eventually(opens)
     search.fill(words)
     page.get_by_role("listbox").locator(f"a[href*='{leads_to}']").first.click()
     page.wait_for_url(f"**/{leads_to}**")
