@@ -6,7 +6,7 @@ a real loop:
 
 - Work in a thread (`asyncio.to_thread`, ``run_in_executor``) takes no virtual time: the clock stops until the thread is
   done. A thread that itself waits for a timer of the loop can never end; that is an error after `PATIENCE` real
-  seconds.
+  seconds in which the process did nothing.
 - Each turn of the loop takes `TICK`, so that a task which polls the clock with ``sleep(0)`` sees it move.
 - Real sockets do not work on it: the clock would jump to the next timeout before a packet could arrive.
 """
@@ -19,6 +19,7 @@ import math
 import random
 import selectors
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
@@ -35,7 +36,10 @@ TICK = 1e-6
 """Virtual seconds that a turn of the loop takes if something is ready to run."""
 
 PATIENCE = 30.0
-"""Real seconds that the virtual clock waits for a thread."""
+"""Real seconds that the virtual clock waits for a thread that is not at work itself."""
+
+AT_WORK = 0.01
+"""The share of a processor from which on this process counts as at work. A busy machine lets it have little."""
 
 LIMIT = 86_400.0
 """The default limit of a run, in virtual seconds."""
@@ -104,7 +108,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._heard.clear()
             work = self._own_threads().submit(func, *args)
             work.add_done_callback(self._hear)
-            self._heard.wait(PATIENCE)
+            _wait(self._heard.wait)
             future = asyncio.wrap_future(work, loop=self)
         else:
             future = super().run_in_executor(executor, func, *args)
@@ -183,16 +187,25 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             loop._move(TICK)
             return super().select(0) if loop._threads else []  # skipping the system call in most turns
-        events = super().select(PATIENCE if loop._threads else 0)
+        events = _wait(super().select) if loop._threads else super().select(0)
         if events:
             return events
         if loop._threads:
             raise Deadlocked(
-                f"a thread has been at work for {PATIENCE:g} real seconds, while virtual time stands still for it. "
+                f"a thread has done nothing for {PATIENCE:g} real seconds, while virtual time stands still for it. "
                 "If it waits for something on the loop, it can never end"
             )
         loop._jump(timeout)
         return []
+
+
+def _wait(wait: Callable[[float], T]) -> T:
+    """Wait for a thread. Returns the last thing that ``wait`` returned: something, or nothing after `PATIENCE`."""
+    while True:
+        used = time.process_time()
+        found = wait(PATIENCE)
+        if found or time.process_time() - used < AT_WORK * PATIENCE:
+            return found
 
 
 def _whereabouts(task: asyncio.Task[Any]) -> str:

@@ -173,6 +173,19 @@ def test_a_thread_that_never_ends_is_an_error(monkeypatch):
         run_virtual(main())
 
 
+def test_a_thread_that_works_for_long_is_no_error(monkeypatch):
+    """On a busy machine a forecast that is computed in a thread would look like a deadlock."""
+    monkeypatch.setattr(clock_module, "PATIENCE", 0.02)
+
+    def work() -> str:
+        began = time.process_time()
+        while time.process_time() < began + 0.2:
+            pass
+        return "done"
+
+    assert run_virtual(asyncio.to_thread(work)) == "done"
+
+
 def test_a_deadlock_is_an_error_that_names_the_tasks():
     """A test run would hang, and nobody would know where."""
 
