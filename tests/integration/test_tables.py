@@ -61,10 +61,12 @@ def test_a_killed_table_goes_on_and_pays_only_for_what_was_in_flight(tmp_path: P
     if kind == "lazy":
         pytest.importorskip("polars")
     with provider(latency=0.05) as server:
+        server.hang_after(60)
         killed = python(JOB, server.url, kind, folder=tmp_path)
-        server.wait_for(60)
+        server.wait_for(70)
         killed.send_signal(signal.SIGKILL)
         killed.communicate()
+        server.answer_again()
         out, err = python(JOB, server.url, kind, folder=tmp_path).communicate(timeout=PATIENCE)
         assert (out.decode(), err.decode()) == (f"200 0 digest:{digest_of('row 199')}\n", "")
         assert server.stats()["received"] <= 200 + WINDOW
@@ -106,10 +108,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 def test_an_interrupt_ends_the_calls_and_keeps_what_is_done(tmp_path: Path) -> None:
     """Ctrl-C in a notebook would leave calls that go on, or a run file that nobody can open."""
     with provider(latency=0.05) as server:
+        server.hang_after(60)
         stopped = python(JOB, server.url, folder=tmp_path)
-        server.wait_for(60)
+        server.wait_for(70)
         stopped.send_signal(signal.SIGINT)
         _, err = stopped.communicate(timeout=PATIENCE)
+        server.answer_again()
         assert err.decode().rstrip().endswith("KeyboardInterrupt")
         out, err = python(JOB, server.url, folder=tmp_path).communicate(timeout=PATIENCE)
         assert (out.decode()[:5], err.decode()) == ("200 0", "")

@@ -80,6 +80,26 @@ class Provider:
         """
         eventually(lambda: self.received >= received, seconds)
 
+    def hang_after(self, received: int) -> None:
+        """Never answer what comes after so many requests, until `answer_again`.
+
+        A run that is to be killed in its middle stays there, however late this process is let do it.
+        """
+        real, left = self.model.receive, received
+
+        def receive(*given: Any, **kind: Any) -> Any:
+            nonlocal left
+            outcome, left = real(*given, **kind), left - 1
+            if left < 0:
+                outcome.wire = "hang"
+            return outcome
+
+        self.model.receive = receive  # type: ignore[method-assign]
+
+    def answer_again(self) -> None:
+        """Answer what comes from now on."""
+        del self.model.receive  # type: ignore[method-assign]
+
     def _there(self, work: Callable[[], DoneT]) -> DoneT:
         """Do something in the thread of the server."""
 
