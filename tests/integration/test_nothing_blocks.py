@@ -117,12 +117,21 @@ def test_a_sibling_that_is_stopped_with_the_shared_lock_holds_up_nobody(folder: 
 BLOCKING = """
 import asyncio, fcntl, os, sqlite3, threading, time
 
+seen = threading.Event()
+
+def end():
+    "Let the loop go on as soon as the watch has seen that it sleeps: the watch may be let look late."
+    while not any("slept" in what for what in [*watch.blocked]):
+        time.sleep(0.01)
+    seen.set()
+
 async def main():
     fcntl.flock(os.open("in.jsonl", os.O_RDONLY), fcntl.LOCK_EX)
     sqlite3.connect(":memory:").close()
     time.sleep(0.01)
     os.fsync(os.open(".", os.O_RDONLY))
-    threading.Event().wait(0.5)
+    threading.Thread(target=end, daemon=True).start()
+    seen.wait(60)
 
 asyncio.run(main())
 """

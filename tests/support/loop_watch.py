@@ -180,7 +180,7 @@ def main(report: str, module: str, *arguments: str) -> None:
     sys.argv = [module, *arguments]
     sys.path.insert(0, str(Path.cwd()))
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        runpy.run_module(module, init_globals={"watch": watch}, run_name="__main__", alter_sys=True)
     finally:
         watch.stop()
         Path(report).write_text(json.dumps(watch.blocked))
