@@ -8,7 +8,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +16,14 @@ import pytest
 
 from flatout.layer import Request
 from flatout.transports.http import HttpTransport
+from tests.support.command_samples import eventually
+from tests.support.ports import free_port
 from tests.support.raw_server import OK, Certificate, run, saying, serving
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="open sockets are counted in /proc")
 
 CALLS = 60
 BODIES = [b"{}", b"x" * 30_000, b"y" * 900_000]
-START = 20.0
-"""Seconds until a server must listen."""
-
 ASGI = """
 async def app(scope, receive, send):
     if scope["type"] != "http":
@@ -73,11 +71,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 def listens(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
@@ -89,12 +82,8 @@ def running(command: list[str], port: int, folder: Path) -> Iterator[None]:
     with (folder / "said.log").open("wb") as said:
         process = subprocess.Popen(command, cwd=folder, stdout=said, stderr=said)
     try:
-        until = time.monotonic() + START
-        while not listens(port):
-            said_so_far = (folder / "said.log").read_text(errors="replace")
-            assert process.poll() is None, said_so_far
-            assert time.monotonic() < until, said_so_far
-            time.sleep(0.05)
+        eventually(lambda: listens(port) or process.poll() is not None)
+        assert process.poll() is None, (folder / "said.log").read_text(errors="replace")
         yield
     finally:
         process.terminate()
@@ -110,8 +99,7 @@ async def echoes(url: str, transport: HttpTransport) -> None:
 
     async def ask(number: int) -> None:
         body = BODIES[number % len(BODIES)] + str(number).encode()
-        async with asyncio.timeout(20):
-            answer = await transport.send(Request("POST", url, {"content-type": "text/plain"}, body))
+        answer = await transport.send(Request("POST", url, {"content-type": "text/plain"}, body))
         assert (answer.status, answer.body) == (200, body)
 
     for _ in range(2):
@@ -154,8 +142,7 @@ def test_nginx_with_few_requests_a_connection(tls, tmp_path):
         transport = HttpTransport(**options)
 
         async def ask(where: str, body: bytes) -> int:
-            async with asyncio.timeout(20):
-                return (await transport.send(Request("POST", f"{url}{where}", {}, body))).status
+            return (await transport.send(Request("POST", f"{url}{where}", {}, body))).status
 
         for _ in range(5):
             assert set(await asyncio.gather(*(ask("/", b"{}") for _ in range(CALLS)))) == {200}

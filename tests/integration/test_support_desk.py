@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from flatout.agents.guards import is_card, is_iban
+from tests.support.command_samples import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "support_desk"
 TICKETS = [json.loads(line) for line in (EXAMPLE / "intents.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -127,9 +127,7 @@ def test_a_killed_desk_goes_on(desk, whole, tmp_path):
         command = [sys.executable, str(EXAMPLE / "desk.py"), "--store", str(store)]
         with (tmp_path / "said").open("wb") as said:
             process = subprocess.Popen(command, stdout=said, stderr=said)
-        until = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < until and answered(database) < share * len(TICKETS):
-            time.sleep(0.02)
+        wait_for(share, process, database)
         assert process.poll() is None, (tmp_path / "said").read_text()
         process.send_signal(signal.SIGKILL)
         process.wait(20)
@@ -141,6 +139,11 @@ def test_a_killed_desk_goes_on(desk, whole, tmp_path):
     assert rows(database, sent) == rows(whole[1], sent)
     again = asyncio.run(desk.run(None, None, store))
     assert attempts(again) == attempts(report), "a finished run asked again"
+
+
+def wait_for(share: float, process: subprocess.Popen[bytes], database: Path) -> None:
+    """Wait until a share of the tickets is answered, or the process has ended."""
+    eventually(lambda: process.poll() is not None or answered(database) >= share * len(TICKETS))
 
 
 def attempts(report: Any) -> dict[int, int]:
