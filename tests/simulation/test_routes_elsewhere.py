@@ -55,20 +55,19 @@ def test_a_stream_takes_a_route():
 
 def test_a_function_that_is_kept_takes_a_route(tmp_path: Path):
     """A function's calls would all go to one target, or be paid again in the next process."""
-    several = providers({"rpm": None, "latency": 0.002, "error_latency": 0.001}, faults=Faults(server_error=0.2))
+    several = providers({"rpm": None}, faults=Faults(server_error=0.1))
 
     async def three(item: int, client: Client) -> list[str | None]:
         return [(await client.call(f"{item} {step}")).text for step in range(3)]
 
     async def main() -> list[Result[Any]]:
-        async with made(several, limits=Limits(concurrency=5)) as client:  # in real time, because of the run file
+        async with made(several, limits=Limits(concurrency=5)) as client:
             return [result async for result in client.map(three, range(100), store=tmp_path / "map.flatout")]
 
-    assert all(result.ok for result in asyncio.run(main()))
-    seen = several.seen("answered")
-    assert min(seen.values()) > 50
+    assert all(result.ok for result in run_virtual(main()))
+    assert min(several.seen("answered").values()) > 50
     before = several.seen("received")
-    assert all(result.ok for result in asyncio.run(main()))
+    assert all(result.ok for result in run_virtual(main()))
     assert several.seen("received") == before
 
 
