@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import random
@@ -14,20 +13,21 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
 from flatout.errors import StoreError
 from flatout.store import RunReader
-from flatout.testing import ProviderModel, ProviderSettings, digest_of, serve
+from flatout.testing import digest_of
 from tests.crash.seed import SEED
+from tests.support import command_samples
+from tests.support.command_samples import PATIENCE, Provider
 from tests.support.warm import Process, Warm
 
 KILLS = int(os.environ.get("FLATOUT_KILLS", "60"))
@@ -39,31 +39,11 @@ LIFE = 0.3  # seconds, at most, from a process' first attempt to the kill
 EARLY = 0.2  # of the kills come at any time before that: while the process starts, or opens the run file
 
 
-class Provider(NamedTuple):
-    url: str
-    model: ProviderModel
-
-
 @pytest.fixture(scope="module")
 def provider() -> Iterator[Provider]:
     """A simulated provider on a real port, in a thread of its own."""
-    ready: list[Any] = []
-    started = threading.Event()
-
-    async def play() -> None:
-        model = ProviderModel(ProviderSettings(latency=0.015, output_tokens=20))
-        over = asyncio.Event()
-        async with await serve(model) as server:
-            ready.extend([Provider(server.url, model), asyncio.get_running_loop(), over])
-            started.set()
-            await over.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(play(),))
-    thread.start()
-    assert started.wait(10)
-    yield ready[0]
-    ready[1].call_soon_threadsafe(ready[2].set)
-    thread.join(10)
+    with command_samples.provider(latency=0.015) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +95,7 @@ class Job:
             time.sleep(chance.uniform(0.0, LIFE))
         seen = self.look()
         process.kill()
-        if (code := process.wait(20)) != -signal.SIGKILL:
+        if (code := process.wait(PATIENCE)) != -signal.SIGKILL:
             assert code == 0, (self.folder / "said").read_text()
             return False
         self.kills += 1
@@ -146,7 +126,7 @@ class Job:
             return {}
 
     def finish(self) -> None:
-        assert self.start().wait(120) == 0, (self.folder / "said").read_text()
+        assert self.start().wait(PATIENCE) == 0, (self.folder / "said").read_text()
 
     def asked(self, query: str) -> Any:
         with closing(sqlite3.connect(self.run_file)) as connection:
@@ -199,7 +179,7 @@ def say(figures: str) -> None:
 
 
 def duplicates(provider: Provider) -> int:
-    return int(provider.model.stats()["duplicates"])
+    return int(provider.stats()["duplicates"])
 
 
 def test_a_killed_command_loses_nothing(tmp_path: Path, provider: Provider, warm: Warm) -> None:
