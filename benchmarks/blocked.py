@@ -36,11 +36,11 @@ from flatout.testing._limits import LimitState, SlidingWindow, Window
 WARM, SECONDS = 65.0, 65.0
 """Seconds before the count begins, and of the count: longer than the first minute, in which some may go ahead."""
 
-CALLS = 2_000
-"""About so many calls a run; faster providers are watched for a shorter time."""
+CALLS = 1_000
+"""About so many calls are counted; faster providers are watched for a shorter time."""
 
 LEAST = 12.0
-"""Seconds that a provider is watched at the least, and warmed up."""
+"""Seconds that a provider is watched at the least."""
 
 WORKERS = 400
 
@@ -137,8 +137,7 @@ def measure(
     model.start(0.0)
     if scene.each_second and (minute := model._limits.requests) is not None:
         model._limits.requests = Both(minute, SlidingWindow(minute.limit, window=1.0))
-    warm = max(LEAST, min(WARM, CALLS / 2 / scene.rate))
-    ends = warm + max(LEAST, min(SECONDS, CALLS / 2 / scene.rate))
+    ends = WARM + max(LEAST, min(SECONDS, CALLS / scene.rate))
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -149,8 +148,8 @@ def measure(
 
     run_virtual(main(), seed=seed, limit=1e6)
     stats = model.stats()
-    admitted = stats["admitted_per_second"][int(warm) : int(ends)]
-    return Came(sum(admitted) / (scene.rate * (int(ends) - int(warm))), stats["refused"], stats["received"])
+    admitted = stats["admitted_per_second"][int(WARM) : int(ends)]
+    return Came(sum(admitted) / (scene.rate * (int(ends) - int(WARM))), stats["refused"], stats["received"])
 
 
 async def _block(loop: VirtualLoop, scene: Scene, chance: Random) -> None:

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
-from benchmarks.blocked import Scene, flatout, measure
+from benchmarks.blocked import Came, Scene, flatout, measure
 from flatout.testing import ProviderSettings
 
-SERVERS = {
+STRICT = {
     "bucket 0.5 s": {"limit": "bucket", "burst": 0.5},
-    "bucket 60 s": {"limit": "bucket", "burst": 60.0},
     "sliding 1 s": {"limit": "sliding", "window": 1.0},
-    "sliding 10 s": {"limit": "sliding", "window": 10.0},
     "fixed 1 s": {"limit": "fixed", "window": 1.0},
 }
+"""Providers that refuse what was missed if it comes at once."""
+
+LENIENT = {
+    "bucket 2 s": {"limit": "bucket", "burst": 2.0},
+    "bucket 60 s": {"limit": "bucket", "burst": 60.0},
+    "sliding 10 s": {"limit": "sliding", "window": 10.0},
+    "fixed 10 s": {"limit": "fixed", "window": 10.0},
+    "sliding 60 s": {"limit": "sliding", "window": 60.0},
+}
+"""Providers that take it."""
 
 
-@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
-def test_a_known_limit_is_used_and_not_hit_although_the_loop_is_blocked(server):
-    """A program that works on each answer for 0.4 s would use less than half of what it pays for."""
-    scene = Scene(ProviderSettings(rpm=600, latency=0.3, **server), block=0.4, free=0.05)
-    came = measure(scene, 1, partial(flatout, given=True))
-    assert came.used >= 0.75
+def blocked(server: dict[str, Any], block: float) -> Came:
+    scene = Scene(ProviderSettings(rpm=600, latency=0.3, **server), block=block, free=0.05)
+    return measure(scene, 1, partial(flatout, given=True))
+
+
+@pytest.mark.parametrize("block", [0.4, 1.0])
+@pytest.mark.parametrize("server", LENIENT.values(), ids=LENIENT)
+def test_a_known_limit_is_used_to_the_full_although_the_loop_is_blocked(server, block):
+    """A program that works on each answer would be half as fast as a simple script."""
+    came = blocked(server, block)
+    assert came.used >= 0.9
     assert came.refused == 0
+
+
+@pytest.mark.parametrize("server", STRICT.values(), ids=STRICT)
+def test_a_provider_that_counts_by_the_second_refuses_few_calls_once(server):
+    """Each block of the loop would be followed by refusals, or a whole run be slow after the first of them."""
+    came = blocked(server, 0.4)
+    assert came.used >= 0.75
+    assert came.refused <= 4
 
 
 def test_a_provider_that_counts_by_the_second_is_not_taken_for_one_with_a_lower_limit():
     """A few refusals would have the run search for another limit, and use a third of the true one."""
-    scene = Scene(ProviderSettings(rpm=1_200, latency=0.3, **SERVERS["sliding 1 s"]), block=0.12, free=0.04)
+    scene = Scene(ProviderSettings(rpm=1_200, latency=0.3, **STRICT["sliding 1 s"]), block=0.12, free=0.04)
     came = measure(scene, 1, partial(flatout, given=True))
     assert came.used >= 0.85
     assert came.refused <= 20

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flatout.policies.pacing.ahead import LOT, MINUTE, TRIED, Trial, at_once
-from flatout.policies.pacing.axis import USE
+from flatout.policies.pacing.axis import USE, Axis
 from flatout.policies.pacing.gcra import BURST, Gcra
+from flatout.policies.pacing.trials import Trials
 
 GAP = st.floats(0, 40)
 
@@ -110,6 +111,28 @@ def test_a_refusal_costs_few_calls_however_far_ahead_it_comes(rate):
     """All that a burst has gained would be lost to hundreds of refusals."""
     times = spend(silent(rate), [1.0] * int(rate * 50), 0.5)
     assert max(sum(begin < at <= begin + 0.02 for at in times[40:]) for begin in times[40:]) <= LOT + 0.02 * rate
+
+
+def test_a_call_that_went_before_all_was_earned_shows_nothing_of_how_far_ahead_it_went():
+    """A program that blocks its loop would believe that its provider takes several seconds' calls at once."""
+    axis = Axis("requests", 600.0, MINUTE, 0.0, known=True, follows=True, gcra=Trial)
+    axis.take(1.0, 0.0)
+    mark = axis.taken
+    axis.take(1.0, 5.0)
+    assert axis.ahead(mark, 1.0, 0.0) == 0.0
+    assert axis.ahead(axis.taken, 1.0, 5.0) == pytest.approx(0.0, abs=0.01)
+
+
+def test_little_that_was_never_refused_is_not_remembered():
+    """The next run would send a second's calls at once to a provider that counts by ten seconds, and be refused."""
+    trials = Trials(even=False)
+    gcra = trials.gcra("rpm")
+    axis = Axis("requests", 600.0, MINUTE, 0.0, known=True, follows=True, gcra=gcra)
+    axis.take(1.0, 0.0)
+    axis.trial.answered(TRIED / 2)
+    assert trials.found({"rpm": axis})[0] == {}
+    axis.trial.answered(TRIED + 1)
+    assert trials.found({"rpm": axis})[0] == {"rpm": TRIED + 1}
 
 
 def test_what_earlier_runs_found_to_be_taken_goes_at_once_and_no_more_where_they_were_refused():

@@ -70,6 +70,7 @@ def test_no_second_gets_more_than_its_share_once_it_has_to(limit, delays):
 def test_a_program_that_blocks_its_loop_again_and_again_uses_what_a_second_allows(block, least):
     """It would use a fifth to a half of a limit that a simple script uses to the full."""
     gcra, now, times = Steady(10.0 * USE, BURST, 0.0), 0.0, []
+    gcra.keep_seconds()
     while now < 60.0:
         now += block
         while gcra.ready_at(1.0) <= now:

@@ -59,6 +59,7 @@ class Trial(Steady):
         burst: seconds of the rate that may go at once.
         open: whether the trial still tries more.
         depth: seconds of the rate that the provider took ahead.
+        since: `taken` when everything was earned for the last time. How far ahead earlier calls went is not known.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Trial(Steady):
         "_usual",
         "depth",
         "open",
+        "since",
     )
 
     def __init__(
@@ -97,6 +99,7 @@ class Trial(Steady):
         self._last = now  # when the last call went
         self._next = -math.inf  # the theoretical arrival time of calls that are tried ahead
         self._until = math.inf  # when the first minute is over
+        self.since = 0.0
         self._calls, self._usual = 0, 0.0  # the calls so far, and what they cost on average
 
     @property
@@ -176,6 +179,8 @@ class Trial(Steady):
                 earned = self.rate / self._usual  # calls a second
                 self._apart = 1.0 / (earned + 1.0 / APART)
             self._next = max(self._next, now) + self._apart * cost / self._usual
+        if now > self.tat:
+            self.since = self.taken
         self._last = now
         self._spent = max(self._spent, now) + cost / self.rate
         super().take(cost, now)

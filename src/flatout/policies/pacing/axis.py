@@ -195,6 +195,8 @@ class Axis:
             cost: its cost.
             sent: when it was sent.
         """
+        if isinstance(self.gcra, Trial) and mark < self.gcra.since:
+            return 0.0
         return self.gcra.tat - (self.taken - mark + cost) / self.gcra.rate - sent
 
     def refused(self, now: float) -> None:

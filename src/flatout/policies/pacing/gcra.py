@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+from .burst import LITTLE, LearntBurst
 from .recent import SECOND, Recent
 
 BURST = 0.2
@@ -19,10 +20,6 @@ MISSED = 0.3
 
 FASTER = 0.015
 """The share by which the rate is exceeded to make up for that. It fits in the part of the limit that is never used."""
-
-LITTLE = 0.01
-"""The share of a cost that must fit in a second for a call whose turn it is; for one that is made up for, all but this.
-So a second of 6.6 calls gets seven in turn, but only six in advance."""
 
 REST = 60.0
 """Seconds for which nothing is made up for after a refusal that made all calls wait."""
@@ -92,34 +89,45 @@ class Steady(Gcra):
 
     In T seconds it admits at most ``rate × (T + burst + MISSED)``. What was missed goes at `FASTER` above the rate.
     Once more than `MISSED` was lost, that is too slow, and what was missed goes at once. A provider may count by the
-    second, so each `SECOND` with such a call gets at most what the limit allows in one second.
+    second, so each `SECOND` with such a call gets at most what the limit allows in one second. If that still loses much
+    of the rate, it learns how much the provider takes at once; see `burst`.
 
     It makes up for nothing if ``BURST + MISSED`` holds only one cost: the provider may have room for one, and refuse a
     call that comes a moment too early. Nor does it for a while after `rest`: others may use the limit, too.
     """
 
-    __slots__ = ("_kept_until", "_loses", "_recent", "_rests_until", "missed")
+    __slots__ = ("_asked", "_kept_until", "_learnt", "_loses", "_recent", "_rests_until", "missed")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         super().__init__(rate, burst, now)
         self.missed = 0.0
         self._loses = False  # whether more was missed than `FASTER` makes up for
         self._recent = Recent()
+        self._learnt = LearntBurst(self._recent)
+        self._asked = 0  # how often calls asked since one went; a call that waited has asked twice
         self._kept_until = -math.inf  # until when no second gets more than its share
         self._rests_until = -math.inf  # until when nothing is made up for
 
     def begin(self, at: float) -> None:
-        super().begin(at)
+        self.tat = at + max(self.burst, self._learnt.seconds)
         self.missed = 0.0
 
     def rest(self, until: float) -> None:
-        super().rest(until)
+        self.tat = max(self.tat, until + max(self.burst, self._learnt.seconds))
         self.missed = 0.0
         self._rests_until = max(self._rests_until, until + REST)
 
     def keep_seconds(self) -> None:
         """A call was refused within the limit: no second gets more than its share any more, unless a burst is known."""
         self._kept_until = math.inf
+        self._learnt.end()
+
+    def explains(self, sent: float, now: float) -> bool:
+        """A call was refused for a moment. Returns whether that may answer what was tried after blocks of the loop."""
+        before, explained = self._learnt.seconds, self._learnt.refused(sent, now)
+        if before and not self._learnt.seconds:
+            self.keep_seconds()
+        return explained
 
     def change(self, rate: float, burst: float, now: float) -> None:
         super().change(rate, burst, now)
@@ -127,9 +135,14 @@ class Steady(Gcra):
 
     def give(self, cost: float) -> None:
         self._recent.give(cost)
+        self._learnt.give(cost)
         super().give(cost)
 
     def ready_at(self, cost: float) -> float:
+        self._asked += 1
+        if (seconds := self._learnt.seconds) and self.burst <= BURST:
+            ready = self.tat - max(0.0, seconds - cost / self.rate)
+            return max(ready, self._learnt.fits_at(cost, self.rate))
         ready = super().ready_at(cost)
         if self.burst > BURST or not (self._loses or self._kept_until == math.inf):
             return ready
@@ -139,19 +152,33 @@ class Steady(Gcra):
         return min(in_turn, max(ready - self.missed, self._fits_at((1.0 - LITTLE) * cost)))
 
     def take(self, cost: float, now: float) -> None:
-        seconds = cost / self.rate
-        if self._loses and 0.0 < (early := super().ready_at(cost) - now) <= self.missed:
-            self.missed -= early
-            self.tat -= early
-            self._kept_until = max(self._kept_until, now + SECOND)
-        if now > self.tat and 2.0 * seconds <= BURST + MISSED and self.burst <= BURST and now >= self._rests_until:
-            missed, most = self.missed + now - self.tat, BURST + MISSED - max(self.burst, seconds)
-            self._loses = self._loses or missed > most
-            self.missed = min(missed, most)
-        gained = min(self.missed, FASTER * seconds)
-        self.missed -= gained
+        learnt, seconds, late = self._learnt, cost / self.rate, now - self.tat
+        waited, self._asked = self._asked > 1, 0
+        lost = gained = 0.0
+        if learnt.seconds and self.burst <= BURST:
+            lost = late
+        else:
+            if self._loses and 0.0 < (early := super().ready_at(cost) - now) <= self.missed:
+                self.missed -= early
+                self.tat -= early
+                self._kept_until = max(self._kept_until, now + SECOND)
+            if late > 0.0 and self.burst <= BURST and now >= self._rests_until:
+                lost = self._miss(late, seconds)
+            gained = min(self.missed, FASTER * seconds)
+            self.missed -= gained
+        if lost > 0.0 and waited:
+            learnt.lost(lost, seconds, now)
         self.tat = max(self.tat, now) + seconds - gained
         self._recent.add(cost, now)
+        learnt.took(cost, self.rate, self.tat, now)
+
+    def _miss(self, missed: float, seconds: float) -> float:
+        """Calls could not go for a time. Returns how much of it is lost, as it cannot be made up for."""
+        missed += self.missed
+        most = BURST + MISSED - max(self.burst, seconds) if 2.0 * seconds <= BURST + MISSED else 0.0
+        self._loses = self._loses or missed > most > 0.0
+        self.missed = min(missed, most)
+        return missed - self.missed
 
     def _fits_at(self, cost: float) -> float:
         """When a cost fits in the last second; a time up to now means at once."""

@@ -1,4 +1,4 @@
-"""What went within the last second: a provider may count by the second a limit that it tells by the minute."""
+"""What went lately: a provider may count by the second, or by ten, a limit that it tells by the minute."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ SECOND = 1.0152
 
 
 class Recent:
-    """The units that went within the last `SECOND`."""
+    """The units that went within the last seconds, by default within the last `SECOND`."""
 
-    __slots__ = ("_sent", "_units")
+    __slots__ = ("_seconds", "_sent", "_units")
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float = SECOND) -> None:
+        self._seconds = seconds
         self._sent: deque[tuple[float, float]] = deque()  # (until when it counts, units), oldest first
         self._units = 0.0
 
@@ -24,7 +25,7 @@ class Recent:
         sent = self._sent
         while sent and sent[0][0] <= now:
             self._units -= sent.popleft()[1]
-        sent.append((now + SECOND, units))
+        sent.append((now + self._seconds, units))
         self._units += units
 
     def give(self, units: float) -> None:
@@ -35,7 +36,7 @@ class Recent:
             self._units -= units
 
     def fits_at(self, units: float, most: float) -> float:
-        """When some units fit in addition, if ``most`` may go within the second; a time up to now means at once."""
+        """When some units fit in addition, if ``most`` may go within the seconds; a time up to now means at once."""
         excess = self._units + units - most
         if excess <= 0.0:
             return -math.inf

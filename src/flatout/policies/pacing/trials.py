@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 
-from .ahead import LOT, Trial
+from .ahead import LOT, TRIED, Trial
 from .axis import Axis, MakeGcra
+from .gcra import Steady
 from .tokens import Need
 
 NO_DEPTHS: Mapping[str, float] = MappingProxyType({})
@@ -60,6 +61,9 @@ class Trials:
             now: the present.
             short: whether the call has to wait so briefly that a bucket may just be empty.
         """
+        paced = [axis.gcra for axis in axes.values() if short and isinstance(axis.gcra, Steady)]
+        if sum(each.explains(sent, now) for each in paced):  # each of them has to hear of it
+            return True
         for name, axis in axes.items():
             if (trial := axis.trial) is None:
                 continue
@@ -82,5 +86,6 @@ class Trials:
     def found(self, axes: Mapping[str, Axis]) -> tuple[dict[str, float], float]:
         """For the next run: seconds of each limit that went ahead, and seconds until everything sent is earned."""
         trials = {name: axis.gcra for name, axis in axes.items() if isinstance(axis.gcra, Trial)}
-        depths = {name: trial.depth for name, trial in trials.items() if trial.depth > 0.0}
+        least = 0.0 if self.even else TRIED  # fewer without a refusal show nothing: a window may refuse them later
+        depths = {name: trial.depth for name, trial in trials.items() if trial.depth > least}
         return depths, max((trial.owes for trial in trials.values()), default=0.0)
