@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -40,14 +40,14 @@ class Source:
     Args:
         given: what the user gave.
         made: adds what all calls have in common.
+        again: whether it can be read several times, although it is asynchronous: most such things cannot.
     """
 
-    def __init__(self, given: Any, made: Callable[[Any], Calls]) -> None:
+    def __init__(self, given: Any, made: Callable[[Any], Calls], *, again: bool = False) -> None:
         self._given = given
         self._made = made
-        self._is_read = not (isinstance(given, Iterable) and iter(given) is given) and not isinstance(
-            given, AsyncIterator
-        )
+        once = isinstance(given, AsyncIterable) or (isinstance(given, Iterable) and iter(given) is given)
+        self._is_read = again or not once
 
     async def rows(self) -> int:
         """How many calls there are."""

@@ -186,7 +186,7 @@ class BatchWork:
         engine, wish = engine_of(self._client), Wish("batch")
         check_wish(wish, engine, stored=True, models=self._asked.all(self._rows.models))
         return calls_in_lane(
-            Source(self._row_calls, lambda same: same),
+            Source(self._row_calls, lambda same: same, again=True),
             wish,
             asker=ClientAsker(self._client),
             engine=engine,
