@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from flatout.errors import FlatoutError
+from flatout.extras import alone
 
 from .exit_codes import FAILED, INTERRUPTED, PIPE_CLOSED, UNUSABLE
 from .terminal import clean, say, sentence
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: finished, but some rows have no answer, or there is a defect in flatout. 2: unusable options or input.
     130: interrupted.
     """
+    if arguments is None:
+        alone()
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)

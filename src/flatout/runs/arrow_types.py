@@ -49,7 +49,7 @@ def values(column: Any) -> list[Any]:
         ValueError, OverflowError, pyarrow.ArrowException: Python has no such value; the year 12000, for example.
     """
     form = form_of(column.type)
-    bare = column if form.bare == column.type else column.cast(form.bare)
+    bare = _cast(column, form.bare)
     found: list[Any] = bare.to_pylist()
     return found if form.out is None else [None if value is None else form.out(value) for value in found]
 
@@ -66,7 +66,16 @@ def array(found: list[Any], kind: Any) -> Any:
     if form.back is not None:
         found = [None if value is None else form.back(value) for value in found]
     bare = built(found, form.bare)
-    return bare if form.bare == kind else bare.cast(kind)
+    return _cast(bare, kind)
+
+
+def _cast(column: Any, kind: Any) -> Any:
+    """An array as another type. A time only takes another name: a cast would load all functions of Arrow, and numpy."""
+    if column.type == kind:
+        return column
+    if pa.types.is_temporal(column.type) or pa.types.is_temporal(kind):
+        return column.view(kind)
+    return column.cast(kind)
 
 
 def form_of(kind: Any) -> Form:

@@ -1,4 +1,4 @@
-"""Reading and writing Parquet with pyarrow, an extra: most runs do not need its 40 MB.
+"""Reading and writing Parquet with pyarrow, an extra: most runs do not need its 45 MB.
 
 Rows are read in record batches. A Parquet file's schema is fixed before its first row, so writing takes two passes over
 the rows: one finds the unknown types, one writes. The input's own columns keep their types.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from flatout.errors import ConfigError
-from flatout.extras import package
+from flatout.extras import package, spared
 from flatout.text.halves import to_json
 
 LARGEST_GROUP = 4 * 1024**3
@@ -33,6 +33,9 @@ _PAGE = 128 * 1024
 _PARTS = 10
 """Parts of a row group, each made of Python's values at once: those take several times the memory of Arrow's."""
 
+_SPARED = ("numpy", "pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs")
+"""What pyarrow imports if it is there, 14 MB of memory: numpy's arrays, and clients of clouds. fsspec is ours."""
+
 _TEXTS, _LISTS = (str, bytes), (list, tuple)
 Values = Mapping[str, Any]
 
@@ -44,7 +47,8 @@ def arrow() -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep twice as much; read at the import
-    package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
+    with spared(*_SPARED):
+        package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
     return package("pyarrow", needs="Parquet needs", extra="parquet")
 
 
