@@ -5,6 +5,7 @@ Each is a small file of its own in the user's state folder, so several processes
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
@@ -21,7 +22,9 @@ def note(folder: Path, run_file: Path) -> None:
     """
     place = _place(folder, run_file)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(str(run_file.absolute()), encoding="utf-8", errors="surrogateescape")
+    whole = folder / f"{place.name}.{os.getpid()}"  # whoever reads the list meanwhile forgets what names no file
+    whole.write_text(str(run_file.absolute()), encoding="utf-8", errors="surrogateescape")
+    whole.replace(place)
 
 
 def forget(folder: Path, run_file: Path) -> None:

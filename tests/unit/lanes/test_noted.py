@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from flatout.lanes.noted import FOLDER, forget, note, noted
 
@@ -18,6 +22,25 @@ def test_run_files_are_found_from_anywhere(tmp_path: Path) -> None:
     forget(state, runs[0])
     forget(state, runs[0])
     assert noted(state) == runs[1:]
+
+
+def test_a_run_file_that_is_noted_again_is_never_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look at the list, in another terminal, would forget a batch whose run was just being noted."""
+    state, run, opens = tmp_path / "state", tmp_path / "run.flatout", io.open
+    looks: list[list[Path]] = []
+
+    def opens_and_looks(file: Any, mode: str = "r", *more: Any, **options: Any) -> Any:
+        opened = opens(file, mode, *more, **options)
+        if mode == "w":
+            looks.append(noted(state))
+        return opened
+
+    run.touch()
+    note(state, run)
+    monkeypatch.setattr(io, "open", opens_and_looks)
+    note(state, run)
+    assert looks == [[run]]
+    assert noted(state) == [run]
 
 
 def test_run_files_that_have_gone_are_dropped(tmp_path: Path) -> None:
