@@ -285,7 +285,7 @@ def test_starting_over_says_where_the_run_before_is(tmp_path: Path) -> None:
 def test_one_run_file_has_one_writer(tmp_path: Path) -> None:
     """Two commands started by mistake would pay for everything twice."""
     questions(tmp_path, 5)
-    with provider(latency=60.0) as server:
+    with provider(latency=3_600.0) as server:
         command = (*RUN, *server.options(), *PLENTY)
         first = start(*command, folder=tmp_path)
         server.wait_for(5)

@@ -132,7 +132,7 @@ def test_a_damaged_run_file_is_named_and_what_is_readable_is_rescued(tmp_path):
 def test_a_killed_run_tells_what_may_have_been_paid(tmp_path):
     """After a crash nobody would know which calls may have been paid for nothing."""
     questions(tmp_path, 50)
-    with provider(latency=30.0) as server:
+    with provider(latency=3_600.0) as server:
         process = start(*RUN, *server.options("gpt-5-mini"), "--concurrency", "7", folder=tmp_path)
         server.wait_for(7)
         process.kill()

@@ -140,7 +140,7 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
 def test_a_row_that_kills_its_workers_ends_the_run(tmp_path: Path) -> None:
     """A row that needs too much memory would kill one worker after another, and be paid for each time."""
     questions(tmp_path, 1)
-    with provider(latency=60.0) as server:
+    with provider(latency=3_600.0) as server:
         process = start(*RUN, *server.options(), *PLENTY, *TWO, folder=tmp_path)
         for deaths in range(3):
             server.wait_for(deaths + 1)
