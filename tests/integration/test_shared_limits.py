@@ -33,9 +33,10 @@ def test_processes_find_an_unknown_limit_together_though_one_is_killed(tmp_path)
         admitted = four.watch(16.0)
         four.wait(range(1, PROCESSES))
         seen = stats(four.url)
-        assert before["refused"] <= 64  # what finding it costs once, and not four times
+        late = RPM / 60 * max((to - since for since, to in four.still()), default=0.0)  # before a refusal was heard of
+        assert before["refused"] <= 64 + late  # what finding it costs once, and not four times
         answered = seen["answered"] - before["answered"]
-        assert seen["refused"] - before["refused"] <= 0.01 * answered
+        assert seen["refused"] - before["refused"] <= 0.01 * answered + late
         assert use(admitted, four.still(), PROCESSES - 1) >= 0.95
 
 

@@ -15,6 +15,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from .command_samples import PATIENCE, eventually
+
 RPM = 3_000
 """A limit at which the programs and the provider are idle most of the time, so that a busy machine lets them run."""
 
@@ -57,7 +59,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 def stats(url: str) -> dict[str, Any]:
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/__stats", timeout=10) as answer:
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/__stats", timeout=PATIENCE) as answer:
         found: dict[str, Any] = json.load(answer)
         return found
 
@@ -81,7 +83,7 @@ class Programs:
         for number in range(count):
             command = [ASK, self.url, str(self._folder), f"ready{number}", json.dumps(limits)]
             self.asking.append(subprocess.Popen([sys.executable, "-c", *command], env=self._environment))
-        self._wait_for(lambda: len(list(self._folder.glob("ready*"))) == count)
+        eventually(lambda: len(list(self._folder.glob("ready*"))) == count)
         (self._folder / "go").touch()
 
     def wait_until_busy(self) -> None:
@@ -90,7 +92,7 @@ class Programs:
 
     def wait_until(self, admitted: int) -> None:
         """Wait until so many requests were admitted."""
-        self._wait_for(lambda: stats(self.url)["admitted"] >= admitted)
+        eventually(lambda: stats(self.url)["admitted"] >= admitted)
 
     def kill(self, number: int) -> None:
         """End one as nobody would wish to be ended."""
@@ -101,7 +103,7 @@ class Programs:
         """Let all end, and wait for the end of some, which is to be a good one."""
         (self._folder / "enough").touch()
         for number in numbers:
-            assert self.asking[number].wait(120) == 0
+            assert self.asking[number].wait(PATIENCE) == 0
 
     def watch(self, seconds: float) -> list[tuple[float, int]]:
         """The time, and how many requests were admitted until then, about once a second."""
@@ -115,12 +117,6 @@ class Programs:
     def still(self) -> list[tuple[float, float]]:
         """When a program stood still, from when to when: the machine was busy with others."""
         return [span for file in self._folder.glob("still-*") for span in json.loads(file.read_text())]
-
-    def _wait_for(self, there: Any) -> None:
-        deadline = time.monotonic() + 60
-        while not there():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
 
 
 def use(seen: list[tuple[float, int]], still: list[tuple[float, float]], count: int) -> float:
