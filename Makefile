@@ -18,8 +18,7 @@ UPLOT := 1.6.32
 ASSETS := src/flatout/look/report/assets
 
 # Four at a time, on two cores as well: half of the first files' time is spent waiting for servers and processes. A file's
-# tests stay together, with the servers they share, and the slowest files come first (tests/crash): the last worker would
-# else be left alone with one of them.
+# tests stay together, with the servers they share, in the order that tests/conftest.py gives them.
 PYTEST := $(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder --durations 10
 
 # The tests start flatout hundreds of times: where the environment forbids to keep it compiled, they take much longer.
