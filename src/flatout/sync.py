@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from .client import Client
 from .client.many_calls import Calls
-from .edge.parameters import CALL, CLIENT, check_names
+from .edge.parameters import CALL, CLIENT, MANY, check_names
 from .edge.variants import in_order
 from .lanes.offers import Wanted
 from .tasks.loop_thread import LoopThread, wait_in
@@ -33,7 +33,7 @@ def run(
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
     lane: Wanted = ...,
-    within: float | None = ...,
+    within: float | str | None = ...,
     progress: ShowProgress = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
@@ -51,7 +51,7 @@ def run(
     store: str | os.PathLike[str] | None = ...,
     retry_failed: bool = ...,
     lane: Wanted = ...,
-    within: float | None = ...,
+    within: float | str | None = ...,
     progress: ShowProgress = ...,
     output: OutputType[OutputT] | None = ...,
     **options: Any,
@@ -68,7 +68,7 @@ def run(
     store: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     lane: Wanted = "live",
-    within: float | None = None,
+    within: float | str | None = None,
     progress: ShowProgress = False,
     output: OutputType[OutputT] | None = None,
     **options: Any,
@@ -87,7 +87,7 @@ def run(
         store: a run file, which makes the calls durable and the script resumable; see `Client.as_completed`.
         retry_failed: with ``store``, ask failed calls again.
         lane: ``live``, ``flex``, ``batch`` or ``auto``; see `Client.as_completed`.
-        within: seconds in which all answers are wanted; see `Client.as_completed`.
+        within: when all answers are wanted: seconds, or a text such as ``"24h"``; see `Client.as_completed`.
         progress: show how far the calls are, in the terminal or below a notebook's cell; see `Client.as_completed`.
         output: the type of every answer, unless its call says otherwise.
         **options: options of the `Client`, such as ``limits=Limits(rpm=600)``, and parameters of all calls, such as
@@ -101,7 +101,7 @@ def run(
     """
     options |= {name: conceal(options.get(name)) for name in ("api_key", "base_url")}
     options |= {"headers": veil(options.get("headers"))}
-    check_names(options, CALL | CLIENT, client="{}")
+    check_names(options, CALL | CLIENT, own=MANY, client="{}")
     own = {name: options.pop(name) for name in list(options) if name in CLIENT and name != "seed"}
     made = Client(model, **own)  # outside the loop, because it reads flatout.toml
 

@@ -13,7 +13,8 @@ import pytest
 import flatout
 from flatout import Call, Client, ConfigError, Limits, RunMismatch
 from flatout.agents import Agent
-from flatout.edge.parameters import CALL, CLIENT, LIMITS, UnknownOption, check_names
+from flatout.edge.parameters import CALL, CLIENT, LIMITS, MANY, PLAN, UnknownOption, check_names
+from flatout.tables._answers import OWN, Run
 from tests.support.scripted_wire import Wire, client
 
 KEY = "sk-" + "never-shown"
@@ -66,11 +67,63 @@ def _stream(**options: Any) -> Any:
     return asyncio.run(main())
 
 
+def _as_completed(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            return [result async for result in made.as_completed(["a"], **options)]
+
+    return asyncio.run(main())
+
+
+def _map(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            return made.map(lambda item, client: client.call(item), ["a"], **options)
+
+    return asyncio.run(main())
+
+
+def _plan(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            return await made.plan(["a"], **options)
+
+    return asyncio.run(main())
+
+
+def _embed(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            return await made.embed(["a"], **options)
+
+    return asyncio.run(main())
+
+
+def _set_limits(**options: Any) -> Any:
+    async def main() -> Any:
+        async with client(Wire()) as made:
+            made.set_limits(**options)
+
+    return asyncio.run(main())
+
+
+def _answers(**options: Any) -> Any:
+    return flatout.tables.Answers("{{ text }}", **options)
+
+
 def _agent(**options: Any) -> Any:
     return Agent(options=options)
 
 
 _ASKS = {"run": _run, "client": _client, "call": _call, "gather": _gather, "stream": _stream, "agent": _agent}
+_OTHERS = {
+    "as_completed": _as_completed,
+    "map": _map,
+    "plan": _plan,
+    "embed": _embed,
+    "set_limits": _set_limits,
+    "answers": _answers,
+}
 
 
 def test_the_names_are_those_of_the_client_and_of_calls():
@@ -78,6 +131,23 @@ def test_the_names_are_those_of_the_client_and_of_calls():
     names = set(inspect.signature(Client).parameters) - {"unknown"}
     assert names == CLIENT
     assert LIMITS.isdisjoint(CALL | CLIENT)
+
+
+@pytest.mark.parametrize(
+    ("function", "options"),
+    [
+        (Client.gather, MANY),
+        (Client.as_completed, MANY - {"strict"}),
+        (flatout.run, MANY),
+        (Client.plan, PLAN),
+        (flatout.tables.Answers, OWN - set(Run.__struct_fields__)),
+        (flatout.tables.answer, (OWN - {"error", "tokens", "cost", "replace", "nulls", "ahead"}) | {"table"}),
+    ],
+)
+def test_the_options_whose_misspellings_are_found_are_those_there_are(function: Any, options: frozenset[str]) -> None:
+    """A new option could be misspelt, and its wrong name travel to the provider."""
+    others = CALL | CLIENT | {"self", "calls", "options"}
+    assert set(inspect.signature(function).parameters) - others == options - others
 
 
 def test_parameters_are_those_of_all_calls():
@@ -210,12 +280,25 @@ def test_a_limit_says_where_it_belongs(options, words):
         ("gather", {"system_prompt": "x"}, "did you mean system?"),
         ("agent", {"temprature": 0}, "did you mean temperature?"),
         ("agent", {"key": KEY}, "write Client(…, api_key=…)"),
+        ("gather", {"storee": "a.flatout"}, "did you mean store?"),
+        ("run", {"retry_faild": True}, "did you mean retry_failed?"),
+        ("as_completed", {"progres": True}, "did you mean progress?"),
+        ("as_completed", {"strict": True}, "client.gather and flatout.run take it"),
+        ("call", {"strict": True}, "client.gather and flatout.run take it"),
+        ("call", {"samples": 3}, "samples is an option of many calls at once"),
+        ("map", {"samples": 3}, "samples is an option of many calls at once"),
+        ("map", {"whatever": 3}, "whatever is no option: there are progress, retry_failed and store"),
+        ("plan", {"samples_budget": 3}, "did you mean sample_budget?"),
+        ("embed", {"dimension": 5}, "did you mean dimensions?"),
+        ("set_limits", {"rpmm": 5}, "rpmm is no option: there are concurrency, itpm, otpm, rpd, rpm, target and tpm"),
+        ("set_limits", {"burst": 5}, "burst is a limit: write Client(…, limits=Limits(burst=5))"),
+        ("answers", {"eror": False}, "did you mean error?"),
     ],
 )
 def test_a_slip_says_what_to_write(ask, options, words):
     """A misspelt option would be paid for in every call, and change nothing."""
     with pytest.raises(UnknownOption) as caught:
-        _ASKS[ask](**options)
+        (_ASKS | _OTHERS)[ask](**options)
     assert words in str(caught.value)
     assert KEY not in str(caught.value)
     assert isinstance(caught.value, ConfigError)

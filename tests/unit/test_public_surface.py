@@ -152,7 +152,7 @@ def test_the_clients_methods_take_what_they_took():
     planned = ["sample", "sample_budget", "dry_run", "models", "samples", "store", "output", "options"]
     assert parameters(Client.plan) == ["self", "calls", *planned]
     assert parameters(Client.stream) == ["self", "call", "options"]
-    assert parameters(Client.embed) == ["self", "texts", "model", "dimensions", "progress", "lane", "store"]
+    assert parameters(Client.embed) == ["self", "texts", "model", "dimensions", "progress", "lane", "store", "unknown"]
     assert parameters(Client.map) == ["self", "function", "items", "store", "retry_failed", "progress", "unknown"]
 
 

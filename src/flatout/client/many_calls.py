@@ -8,10 +8,11 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Never, TypeVar, cast, overload
 
+from flatout.config.settings import age
 from flatout.durable.calls import durable_calls
 from flatout.durable.map import durable_map
 from flatout.edge.fan_out import check_function, fan_out, run_function
-from flatout.edge.parameters import CALL, ForAll, check_names, check_store
+from flatout.edge.parameters import CALL, MANY, PLAN, ForAll, check_names, check_store
 from flatout.edge.variants import check_variants, expanded, in_order, names_no_model
 from flatout.errors import ConfigError
 from flatout.lanes.offers import Wanted
@@ -48,7 +49,7 @@ class ManyCalls(OneCall):
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
         lane: Wanted = ...,
-        within: float | None = ...,
+        within: float | str | None = ...,
         progress: ShowProgress = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
@@ -65,7 +66,7 @@ class ManyCalls(OneCall):
         store: str | os.PathLike[str] | None = ...,
         retry_failed: bool = ...,
         lane: Wanted = ...,
-        within: float | None = ...,
+        within: float | str | None = ...,
         progress: ShowProgress = ...,
         output: OutputType[OutputT] | None = ...,
         **options: Any,
@@ -81,7 +82,7 @@ class ManyCalls(OneCall):
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         lane: Wanted = "live",
-        within: float | None = None,
+        within: float | str | None = None,
         progress: ShowProgress = False,
         output: OutputType[OutputT] | None = None,
         **options: Any,
@@ -102,7 +103,7 @@ class ManyCalls(OneCall):
             output: the type of every answer, unless its call says otherwise.
             **options: parameters of all calls, as for `as_completed`.
         """
-        check_names(options, CALL)
+        check_names(options, CALL, own=MANY)
         asked = self.as_completed(
             calls,
             models=models,
@@ -126,7 +127,7 @@ class ManyCalls(OneCall):
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         lane: Wanted = "live",
-        within: float | None = None,
+        within: float | str | None = None,
         progress: ShowProgress = False,
         output: OutputType[OutputT] | None = None,
         **options: Any,
@@ -149,8 +150,8 @@ class ManyCalls(OneCall):
                 ``batch``, for half the price and within a day, which needs a ``store``; or in the cheapest of these
                 that is in time, ``auto``. See https://flatout.github.io/flatout/batch/. An input that can be read only
                 once is kept in memory then.
-            within: seconds in which all answers are wanted. Calls go from batch to flex to live when it is time. They
-                count from the first time that these calls were made with this ``store``.
+            within: when all answers are wanted: seconds, or a text such as ``"24h"``. Calls go from batch to flex to
+                live when it is time. The time counts from when these calls were first made with this ``store``.
             progress: show how far the calls are: in a line of the terminal, in a notebook below the cell, elsewhere
                 in a line of standard error every few seconds. Or a function that receives the
                 `flatout.progress.Progress` four times a second and at the end, in the event loop: it must be quick.
@@ -211,7 +212,7 @@ class ManyCalls(OneCall):
             StoreError: as for `as_completed`.
         """
         self._engine.bind()
-        check_names(unknown, frozenset())
+        check_names(unknown, frozenset({"store", "retry_failed", "progress"}))
         check_store(store, retry_failed=retry_failed)
         check_function(function)
         run = partial(run_function, function, cast("Client", self))
@@ -305,6 +306,7 @@ class ManyCalls(OneCall):
         from flatout.planning.calls import plan_calls
         from flatout.planning.size import SampleSize
 
+        check_names(options, CALL, own=PLAN)
         if callable(calls):
             raise ConfigError("a plan takes calls: what an agent or a function will ask is known only when it runs")
         made = self._all(calls, models, samples, options if output is None else {**options, "output": output})
@@ -329,7 +331,7 @@ class ManyCalls(OneCall):
         store: str | os.PathLike[str] | None,
         retry_failed: bool,
         lane: Wanted,
-        within: float | None,
+        within: float | str | None,
         known: set[int] | None,
     ) -> AsyncGenerator[Result[Any], None]:
         """`as_completed` in a lane other than the live one."""
@@ -337,7 +339,7 @@ class ManyCalls(OneCall):
         from flatout.lanes.wish import Source, Wish, check_wish
 
         self._all(calls, models, samples, dict(options))  # refuses what is wrong before anything is read
-        wish = Wish(lane, within)
+        wish = Wish(lane, age("within", within))
         check_wish(wish, self._engine, stored=store is not None, models=models or [options.get("model", self.model)])
         return calls_in_lane(
             Source(calls, lambda given: self._all(given, models, samples, dict(options))),
@@ -373,7 +375,7 @@ class ManyCalls(OneCall):
         """
         if isinstance(calls, str | bytes | Mapping | Call):
             raise ConfigError(f"give a list of calls, not a single {type(calls).__name__}")
-        check_names(options, CALL)
+        check_names(options, CALL, own=MANY)
         check_variants(models, samples)
         if models is not None and "model" in options:
             raise ConfigError("give model or models, not both")

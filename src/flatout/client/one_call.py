@@ -7,7 +7,7 @@ import os
 from array import array
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, overload
 
 from flatout.edge.embed import embed
 from flatout.edge.fan_out import as_error, outcome, unless_exit
@@ -91,6 +91,7 @@ class OneCall(Steering):
         progress: ShowProgress = False,
         lane: Literal["live", "batch"] = "live",
         store: str | os.PathLike[str] | None = None,
+        **unknown: Never,
     ) -> list[Result[array[float]]]:
         """Turn texts into vectors. Many texts share one request, up to the provider's cap.
 
@@ -102,6 +103,7 @@ class OneCall(Steering):
             lane: ``"batch"`` for half the price, within a day, where the provider has batches of embeddings. A program
                 that was killed, and calls this again with the same texts and the same ``store``, collects them.
             store: the run file; for batches, which need one.
+            **unknown: nothing else is accepted.
 
         Returns:
             One result per text, in order. Its ``output`` is the vector: single-precision floats, which
@@ -112,6 +114,7 @@ class OneCall(Steering):
             ConfigError: the model is missing or unknown, its provider has no embeddings, or ``texts`` is not a list.
         """
         self._engine.bind()
+        check_names(unknown, frozenset({"model", "dimensions", "progress", "lane", "store"}))
         if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
             raise ConfigError(f"give a list of texts, not a {type(texts).__name__}")
         await self._engine.find_shared(None if model is None else [model])

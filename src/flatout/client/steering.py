@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Never
+
 from msgspec import UNSET, UnsetType
+
+from flatout.edge.parameters import LIMITS, check_names
 
 from .change import Change, steer
 from .overview import Overview
@@ -24,6 +28,7 @@ class Steering(Overview):
         rpd: float | UnsetType | None = UNSET,
         concurrency: int | UnsetType | None = UNSET,
         target: str | None = None,
+        **unknown: Never,
     ) -> None:
         """Change limits while calls go; see `Limits` for their meaning.
 
@@ -38,10 +43,12 @@ class Steering(Overview):
             rpd: requests per day.
             concurrency: the most requests in flight.
             target: the target whose limits change, by its name, such as ``openai/gpt-5-mini``; None for all.
+            **unknown: nothing else is accepted; ``burst``, ``adaptive`` and ``shared`` cannot be changed.
 
         Raises:
             ConfigError: a limit is not a number above 0, or no such target is in use.
         """
+        check_names(unknown, LIMITS - {"burst", "adaptive", "shared"} | {"target"})
         given = {"rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm, "rpd": rpd, "concurrency": concurrency}
         limits = {name: value for name, value in given.items() if value is not UNSET}
         if limits:

@@ -1,8 +1,8 @@
 """Keyword arguments: parameters of one call or of all calls, and names that belong elsewhere.
 
 A call accepts any name, because providers have parameters that flatout does not know. So a misspelt or misplaced name
-(``temprature=0``, ``rpm=600``) would be sent to the provider, which ignores it or refuses every call. This module
-refuses it before anything is sent, and says what to write instead.
+(``temprature=0``, ``rpm=600``, ``storee="labels.flatout"``) would be sent to the provider, which ignores it or refuses
+every call. This module refuses it before anything is sent, and says what to write instead.
 """
 
 from __future__ import annotations
@@ -38,14 +38,25 @@ _OF_ONE = frozenset({"prompt", "messages", "id", "sample"})
 _SHORT = 4
 """Letters up to which a name is too short to guess a misspelling of it."""
 
+MANY = frozenset({"models", "samples", "strict", "store", "retry_failed", "lane", "within", "progress"})
+"""The options of many calls at once: of `Client.gather` and `flatout.run`. `Client.as_completed` has no ``strict``."""
+
+PLAN = frozenset({"models", "samples", "store", "sample", "sample_budget", "dry_run"})
+"""The options of `Client.plan`."""
+
 _LIVE = "A single call, a stream, and what a function or an agent asks, are answered live; see https://flatout.github.io/flatout/batch/"
+_MANY = "client.gather, client.as_completed and flatout.run take it."
 
 _OF_MANY = {
-    "lane": _LIVE,
-    "within": _LIVE,
-    "progress": "They show how many of their calls are done; see https://flatout.github.io/flatout/progress/",
+    "lane": f"{_MANY} {_LIVE}",
+    "within": f"{_MANY} {_LIVE}",
+    "progress": f"{_MANY} They show how many of their calls are done; see https://flatout.github.io/flatout/progress/",
+    "samples": f"{_MANY} They ask each call so often; see https://flatout.github.io/flatout/compare/",
+    "retry_failed": f"{_MANY} They ask the failed calls of their run file again.",
+    "strict": "client.gather and flatout.run take it, and raise the first failure. client.as_completed yields each as "
+    "a result, and client.call raises its own.",
 }
-"""Options of many calls at once, with the reason. A provider would be sent them."""
+"""Options of many calls at once, with who takes them and why. A provider would be sent them."""
 
 _NO_SLIPS = frozenset({"models", "mode"})
 """Providers' own parameters that look like misspelt names of flatout."""
@@ -88,59 +99,73 @@ def check_store(store: object, *, retry_failed: bool) -> None:
         raise ConfigError("retry_failed asks the failed calls of a run file again: give its name, store=…")
 
 
-def check_names(options: dict[str, Any], takes: frozenset[str], *, client: str = "Client(…, {})") -> None:
+def check_names(
+    options: dict[str, Any],
+    takes: frozenset[str],
+    *,
+    own: frozenset[str] = frozenset(),
+    client: str = "Client(…, {})",
+) -> None:
     """Refuse misspelt names, and names that belong elsewhere.
 
     Args:
         options: the keyword arguments. If one is refused, the values of all are concealed: a key may be among them.
         takes: the accepted names. If they include those of a call, unknown names are the provider's, and are accepted.
+        own: the function's parameters beside these; a name may be a misspelling of one.
         client: how to write an option of the client, with ``{}`` for the option itself.
 
     Raises:
         UnknownOption: a name is refused; the message says what to write instead of the first one.
     """
-    for name in options.keys() & _OF_MANY.keys():
-        raise UnknownOption(
-            f"{name} is an option of many calls at once: client.gather, client.as_completed and flatout.run take it. "
-            f"{_OF_MANY[name]}"
-        )
-    wrong = [name for name in options if name not in takes and (_meant(name) or not takes >= CALL)]
+    for name in (options.keys() & _OF_MANY.keys()) - takes:
+        raise UnknownOption(f"{name} is an option of many calls at once: {_OF_MANY[name]}")
+    first = own | takes
+    wrong = [name for name in options if name not in takes and (_meant(name, first) or not takes >= CALL)]
     if not wrong:
         return
     options.update({name: _concealed(value) for name, value in options.items()})
-    limits = {name: _meant(name) for name in wrong if _meant(name) in LIMITS}
+    limits = {name: meant for name in wrong if (meant := _meant(name, first)) in LIMITS - takes}
     if limits:
         given = ", ".join(f"{own}={_shown(options[name])}" for name, own in limits.items())
         are = "are limits" if len(limits) > 1 else "is a limit"
         raise UnknownOption(f"{_listed(limits)} {are}: write {client.format(f'limits=Limits({given})')}")
     name = wrong[0]
-    raise UnknownOption(f"{name} {_advice(name, options[name], takes, client)}")
+    raise UnknownOption(f"{name} {_advice(name, options[name], takes, own, client)}")
 
 
-def _advice(name: str, value: Any, takes: frozenset[str], client: str) -> str:
-    own = _meant(name)
-    written = f"{own}={_shown(value)}"
+def _advice(name: str, value: Any, takes: frozenset[str], own: frozenset[str], client: str) -> str:
+    meant = _meant(name, own | takes)
+    written = f"{meant}={_shown(value)}"
     as_it_is = f" To send it as it is, write extra={{{name!r}: …}}." if takes >= CALL else ""
-    if own in takes:
-        return f"is no option; did you mean {own}?{as_it_is}"
-    if own in CLIENT:
+    if meant in takes or meant in own:
+        return f"is no option; did you mean {meant}?{as_it_is}"
+    if meant in CLIENT:
         return f"is an option of the client: write {client.format(written)}.{as_it_is}"
-    if own in CALL:
+    if meant in CALL:
         return f"is a parameter of calls: write client.call(…, {written}), or Call(…, {written})"
-    return (
-        f"is no option. The client takes {_listed(CLIENT)}; limits are {_listed(LIMITS)}; a call takes {_listed(CALL)}"
-    )
+    if not takes >= CLIENT:
+        return f"is no option: there are {_listed(own | takes)}"
+    beside = f"There are {_listed(own)}. " if own else ""
+    others = f"limits are {_listed(LIMITS)}; a call takes {_listed(CALL)}"
+    return f"is no option. {beside}The client takes {_listed(CLIENT)}; {others}"
 
 
 @lru_cache(maxsize=256)
-def _meant(name: str) -> str | None:
-    """The flatout name that a name is, is another word for, or probably a misspelling of; None for all others."""
+def _meant(name: str, first: frozenset[str]) -> str | None:
+    """The flatout name that a name is, is another word for, or probably a misspelling of; None for all others.
+
+    Args:
+        name: the name.
+        first: the names that are rather meant than others.
+    """
     known = CALL | CLIENT | LIMITS
     if name in known:
         return name
     if other := _OWN_NAME.get(name.lower()):
         return other
-    return next((own for own in sorted(known) if name not in _NO_SLIPS and _is_slip(name, own)), None)
+    if name in _NO_SLIPS:
+        return None
+    return next((own for own in (*sorted(first), *sorted(known - first)) if _is_slip(name, own)), None)
 
 
 def _is_slip(name: str, own: str) -> bool:

@@ -12,7 +12,6 @@ from flatout.engine import Engine
 from flatout.errors import ConfigError, FlatoutError
 from flatout.tasks.closing import reading
 from flatout.values import Call, CallLike
-from flatout.values.checks import is_positive
 
 from .batch.targets import target_of
 from .flex import check_flex
@@ -87,8 +86,6 @@ def check_wish(wish: Wish, engine: Engine, *, stored: bool, models: Iterable[str
     lane = wish.lane
     if lane not in ("live", "flex", "batch", "auto"):
         raise ConfigError(f"lane is 'live', 'flex', 'batch' or 'auto', not {lane!r}")
-    if wish.within is not None and not is_positive(wish.within):
-        raise ConfigError(f"within is a number of seconds above 0, not {wish.within!r}")
     check_within(lane, wish.within, PROGRAM)
     if lane != "flex":
         if not stored:

@@ -47,7 +47,7 @@ class Run(Struct, frozen=True):
     store: str | os.PathLike[str] | None = None
     retry_failed: bool = False
     lane: Wanted = "live"
-    within: float | None = None
+    within: float | str | None = None
     progress: ShowProgress = False
 
     def __post_init__(self) -> None:
@@ -65,6 +65,10 @@ class Run(Struct, frozen=True):
         """The options of `Client.as_completed`."""
         names = ("store", "retry_failed", "lane", "within", "progress")
         return {name: getattr(self, name) for name in names}
+
+
+OWN = frozenset({"prompt", "into", "error", "tokens", "cost", "replace", "nulls", *Run.__struct_fields__})
+"""The options that a question to a table has beside those of the client and of calls."""
 
 
 class Answers:
@@ -120,7 +124,7 @@ class Answers:
         concealed(options)
         check_for_many_tables(options)
         check_belongs(options)
-        check_names(options, CALL | CLIENT, client="{}")
+        check_names(options, CALL | CLIENT, own=OWN, client="{}")
         check_added(into, extras_of(error, tokens, cost))
         self._asks: dict[str, Any] = {"prompt": prompt, "system": system, "nulls": nulls}
         self._adds: dict[str, Any] = {"into": into, "error": error, "tokens": tokens, "cost": cost, "replace": replace}
@@ -202,7 +206,7 @@ class Answers:
         store: str | os.PathLike[str] | None = None,
         retry_failed: bool = False,
         lane: Wanted = "live",
-        within: float | None = None,
+        within: float | str | None = None,
         progress: ShowProgress = False,
     ) -> Iterator[Any]:
         """Answer record batches, and yield each with the added columns, in order.

@@ -36,7 +36,7 @@ def answer(
     store: str | os.PathLike[str] | None = None,
     retry_failed: bool = False,
     lane: Wanted = "live",
-    within: float | None = None,
+    within: float | str | None = None,
     progress: ShowProgress = False,
     **options: Any,
 ) -> TableT:
@@ -102,6 +102,7 @@ async def answer_async(table: TableT, prompt: Prompt, **options: Any) -> TableT:
 
 
 _OF_A_RUN = ("store", "retry_failed", "lane", "within", "progress")
+_OF_EMBED = frozenset({"dimensions", "into", "error", "cost", "replace", "store", "retry_failed", "progress"})
 
 
 def embed(
@@ -146,7 +147,7 @@ def embed(
     """
     concealed(options)
     check_belongs(options)
-    check_names(options, CLIENT, client="{}")
+    check_names(options, CLIENT, own=_OF_EMBED, client="{}")
     check_store(store, retry_failed=retry_failed)
     extras = extras_of(error, tokens=False, cost=cost)
     check_added(into, extras)

@@ -198,7 +198,7 @@ def test_a_wrong_call_fails_alone(program: Program) -> None:
 def test_calls_that_would_be_late_are_asked_live(program: Program) -> None:
     """The answers would come after the meeting that they were for; or be paid for twice."""
     program.wire.seconds = 4 * DAY
-    program.check(program.gather(within=2 * DAY))
+    program.check(program.gather(within="2d"))
     assert "POST /chat/completions" in program.wire.requests
     assert program.later < 2 * DAY
 
@@ -281,7 +281,8 @@ def test_the_cheapest_lane_that_is_in_time(tmp_path: Path, within: float, tier: 
         ({"lane": "cheap"}, {}, "lane is 'live', 'flex', 'batch' or 'auto', not 'cheap'"),
         ({"lane": "auto"}, {}, "lane='auto' needs the time that there is"),
         ({"lane": "live", "within": DAY}, {}, "within chooses between lanes"),
-        ({"within": 0}, {}, "within is a number of seconds above 0"),
+        ({"within": 0}, {}, "within is a time such as 12h or 7d, or a number of seconds above 0"),
+        ({"within": "soon"}, {}, "within is a time such as 12h or 7d"),
         ({"within": 60.0}, {}, "within is too short for batches"),
         ({"lane": "flex", "within": 60.0}, {}, "within is too short for flex"),
         ({}, {"prompt_cache": "auto"}, "prompt_cache has no effect on batches"),
@@ -419,7 +420,7 @@ def test_a_time_that_is_refused_leaves_no_run_file(program: Program) -> None:
     with pytest.raises(ConfigError, match="within is too short for batches"):
         program.gather(within=60.0)
     assert not program.store.exists()
-    program.check(program.gather(within=2 * DAY))
+    program.check(program.gather(within="2d"))
 
 
 def test_the_lane_of_a_program_shows(program: Program) -> None:
