@@ -163,7 +163,7 @@ class Engine:
             check()
 
     async def find_shared(self, models: Sequence[str] | None = None) -> None:
-        """The same, without blocking the event loop."""
+        """As `check_shared`, without blocking the event loop."""
         if self.shared(models):
             await asyncio.to_thread(self.check_shared, models)
 

@@ -186,7 +186,7 @@ class Limiters:
         self.check_place(self.shared(target))
 
     def check_place(self, name: str | None) -> None:
-        """The same for the name under which limits are shared; None if they are not."""
+        """As `check`, for the name under which limits are shared; None if they are not."""
         if name is not None and is_place(name):
             self._link(name)
 

@@ -1,4 +1,4 @@
-"""Whether something is there that calls need, such as a server. It is looked for once, and not by each call anew."""
+"""Finds out once, and not for each call, whether what calls need is there, such as a server."""
 
 from __future__ import annotations
 

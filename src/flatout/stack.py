@@ -237,7 +237,7 @@ class Stack:
         return Questions(target, codec(target), others).key
 
     async def _relayed_key_of(self, codec: Callable[[Target], Codec], call: Call) -> KeyOf:
-        """The same for calls of other programs: none for answers of which only a part is kept."""
+        """Makes the cache keys of other programs' calls. Those for more than a text have none: it would be lost."""
         key_of = await self._key_of(codec, call)
         return lambda call: None if call.logprobs or not _MORE.isdisjoint(call.extra or ()) else key_of(call)
 

@@ -226,7 +226,7 @@ def conclude(progress: Progress, options: RunOptions, outcome: RunEnd, before: B
 
 
 def _when(progress: Progress) -> str:
-    """What must change before a run can go on whose budget is used up."""
+    """What must change before a run with a used-up budget can go on; "" for any other run."""
     from flatout.text import figures
 
     if progress.budget is None or "BudgetExceeded" not in progress.failures:

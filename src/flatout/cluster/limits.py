@@ -28,7 +28,8 @@ PATIENCE = 1.25
 takes more than 0.75 s. Each worker that goes on alone for it costs a percent of half a minute's limit."""
 
 LOOKS = 0.75
-"""The same while it is away. It is less than `leases.RETURN`, in which all workers should find it again."""
+"""Seconds to wait for an answer while the keeper is away. It is less than `leases.RETURN`, in which all workers should
+find the keeper again."""
 
 _log = logging.getLogger("flatout")
 
@@ -178,7 +179,7 @@ class LeasedLimits(Team):
 
 
 def _limit(name: str, rate: float) -> str:
-    """A limit as users give it, of which workers use so much a second, or have so many requests in flight."""
+    """A limit in words, as users give it, from a worker's rate a second or number in flight."""
     if name == CONCURRENCY:
         return f"{rate:,.0f} requests in flight"
     return f"{round(rate / USE * (DAY if name == 'rpd' else MINUTE), 3):,.10g} {UNITS[name]}"

@@ -38,13 +38,13 @@ PATIENCE = 0.5
 """Seconds to wait for the server, to connect and for each answer."""
 
 FIRST_PATIENCE = 5.0
-"""The same before the first call."""
+"""Seconds to wait for the server before the first call."""
 
 KEPT = 86_400
 """Seconds after which the state is removed that nobody asked for."""
 
 TRIAL_KEPT = 10
-"""The same for the state that only shows whether the server can keep any."""
+"""Seconds after which a trial state is removed, which only shows whether the server can keep one."""
 
 TRIALS = 3
 """How often a server may be too slow before it counts as too far away."""

@@ -129,7 +129,7 @@ def leaves_at(lane: Lane, ways: Sequence[Way]) -> float:
 
 
 def on_the_way(ways: Sequence[Way], whole: float) -> list[Way]:
-    """The lanes that rows pass which begin in a batch: not flex, if the batch then had less time than it needs.
+    """The lanes that a row passes if it begins in a batch. Flex is left out if it would take time that the batch needs.
 
     Args:
         ways: the lanes that there are.

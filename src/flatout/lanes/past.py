@@ -88,7 +88,7 @@ def learnt_of(past: Iterable[Past], target: Target) -> str:
 
 
 def learnt_of_name(past: Iterable[Past], name: str) -> str:
-    """The same where only the target's name is known; "" also if several servers have it: they differ in speed."""
+    """How long the last batches of a target's name took, in words; "" if there were none, or if servers differ."""
     same = [one for one in past if one.target == name][-LATELY:]
     servers = {one.server for one in same if one.server}
     return _told([one.seconds for one in same]) if same and len(servers) < 2 else ""

@@ -48,7 +48,7 @@ def _exceeded(seconds: float, journey: Journey) -> DeadlineExceeded:
 
 
 def _why(journey: Journey) -> str:
-    """What took so long."""
+    """What took long: the attempts, an outage, and the last failure."""
     tried = journey.trouble.tried() if journey.trouble is not None else ""
     parts = [f" ({tried})" if tried else ""]
     if outage := journey.waits.get("outage"):

@@ -89,7 +89,7 @@ def batches_of(reader: RunReader) -> BatchCounts | None:
 
 
 def _past(under_way: Sequence[Batch], batches: Sequence[Batch]) -> str:
-    """How long past batches of an open one's target took: the user's, and also those of this file alone."""
+    """How long past batches of the first open batch's target took, in words: the user's, or else this file's."""
     if not under_way:
         return ""
     target = under_way[0].target

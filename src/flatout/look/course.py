@@ -57,7 +57,7 @@ class Course:
         return [found[at] for at in sorted(found)]
 
     def _add(self, stretch: Stretch) -> None:
-        """Put a stretch to its target's, with those of other processes at the same time."""
+        """Add a stretch to its target's. Stretches of other processes at the same time are added up."""
         known = self.targets.setdefault(stretch.target, [])
         place = len(known)
         while place and known[place - 1].began_at > stretch.began_at:

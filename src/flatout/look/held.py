@@ -15,7 +15,7 @@ ENOUGH = 0.8
 """The share of a limit from which on it is used well."""
 
 ALONE = 0.95
-"""The same of a limit that others may use, too: below it they used some."""
+"""The share from which on a limit is used well if only this run uses it. Below it, others may use the rest."""
 
 WHILE = 120.0
 """Most seconds over which is said how much of a limit is used that binds now: two of its windows."""

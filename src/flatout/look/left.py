@@ -100,7 +100,7 @@ def _expected(own: Iterable[Sequence[Stretch]], changed: float, facts: Facts, no
 
 
 def _of_target(stretches: Sequence[Stretch], changed: float, now: float) -> float | None:
-    """The same of one target; 0 if it answers nothing, None if it is in trouble."""
+    """Rows per second to expect of one target; 0 if it answers nothing, None if it is in trouble."""
     seen = _since_trouble([each for each in recent(stretches, TYPICAL, now) if each.began_at >= changed])
     if seen is None:
         return None

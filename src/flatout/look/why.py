@@ -98,7 +98,7 @@ def afterwards(reader: RunReader, now: float) -> list[Finding]:
 
 
 def findings(course: Course, facts: Facts, now: float, took: tuple[float, float] | None = None) -> list[Finding]:
-    """The same as values."""
+    """Why a run is not faster, or was not, as values; see `sentences`."""
     troubles = _troubles(course.happenings, now, live=facts.running)
     views = list(_views(course, facts, now))
     if took is not None and len(views) == 1 and not facts.running:

@@ -348,7 +348,7 @@ class Purse:
         return loan
 
     def refusal(self, usd: float) -> str:
-        """Why something is not sent that may cost so much."""
+        """Why an attempt that may cost this much is not sent."""
         earlier = f" (${self.earlier:.4f} was spent before)" if self.earlier else ""
         cost, left = figures.compared(usd, max(0.0, self._left() or 0.0))
         return f"not sent: it may cost {cost}, and {left} of the budget of {self.budget} is left{earlier}"
@@ -359,9 +359,9 @@ class Purse:
         self._settled.set()
 
     async def give_back(self) -> None:
-        """Give back what is borrowed, and is left whatever the attempts in flight cost. It can be borrowed anew.
+        """Give back the borrowed money that no attempt in flight can need. It can be borrowed again.
 
-        So a process that lives long holds little that it has not spent, in case it is killed.
+        So a process that lives long holds little unspent money, in case it is killed.
         """
         lender, budget, spare = self._lender, self.budget, self._funds.spare
         if lender is None or budget is None or spare <= SPARE * budget.usd:

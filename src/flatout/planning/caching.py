@@ -69,7 +69,7 @@ def _shared(part: Part[Any], rules: CacheRules) -> Sharing:
 
 
 def _writing(shared: Sharing, rules: CacheRules, calls: int, seconds: Range | None) -> float:
-    """The share of calls with a common beginning that write it: one of each group, and of each of the group's keys."""
+    """The share of calls with a common beginning that write it to the cache: one call for each of a group's keys."""
     groups = max(1.0, shared.sharing * shared.written / (shared.read + shared.written))
     size = shared.sharing / groups
     if groups < 2.0:  # all rows are about the same, and so are those that were not looked at

@@ -43,10 +43,10 @@ JOBS = (24, 100)
 """Fewest and most of them for which the whole job is imagined, too, for the time that it takes."""
 
 CALLS = 1_500
-"""The most calls of an imagined job,"""
+"""The most calls of one imagined job."""
 
 IMAGINED = 36_000
-"""and of all imagined jobs of a model together."""
+"""The most calls of all imagined jobs of a model together."""
 
 _ON_ITS_WAY = ("connect", "first_byte", "body", "backoff")
 

@@ -146,7 +146,7 @@ class Loan(Struct, array_like=True):
 
 
 def kept_alone(lent: float, taken: float, used: float, spare: float) -> float:
-    """What a worker keeps of what it has borrowed, if it and the pot do not hear each other."""
+    """The part of a loan that a worker keeps while it cannot reach the pot."""
     return min(lent, max(0.0, used + spare - taken))
 
 

@@ -33,7 +33,7 @@ ANTHROPIC_LEAST = (
 """The fewest tokens that Anthropic caches, by model."""
 
 LEAST = 1_024
-"""The same for all other models, and for OpenAI's."""
+"""The fewest tokens that are cached for all other models of Anthropic's, and for OpenAI's."""
 
 MOST_MARKERS = 4
 """The most markers that Anthropic takes in a request."""

@@ -32,7 +32,7 @@ WorkT = TypeVar("WorkT")
 _BATCH = 100  # rows that are read from the input in one go
 
 _MOST, _BATCH_SECONDS = 1_000, 0.005
-"""The same where rows are read in a thread for each batch of them: how many at most, and for how long."""
+"""Where a thread reads each batch of rows: the most rows that it reads, and for how many seconds."""
 
 
 class Pending:

@@ -209,7 +209,7 @@ class BatchWork:
                 self._batch.failed += not result.ok
 
     async def leave(self) -> None:
-        """Leave the files of what the run file has."""
+        """Write the output files of the batch, from its run file."""
         await asyncio.to_thread(self._leave, late=self._batch.is_late)
 
     def _leave(self, *, late: bool) -> None:

@@ -224,8 +224,9 @@ class Batches:
         await (work.ask_no_more() if owner is None else work.ask(owner))
 
     async def _owner(self, batch: Batch) -> Caller | None:
-        """The caller whose a batch is. None if nothing more is to be asked for it: it is cancelled, or has expired,
-        maybe while its owner's budget was away.
+        """The caller to whom a batch belongs; None if it is cancelled or has expired, so that nothing more is asked.
+
+        It may have expired while its owner's budget was away.
 
         Raises:
             ConfigError: its owner may no longer ask.

@@ -125,7 +125,7 @@ class Gateway:
         self.site = Site(guard, self.callers, calls, self.models, Offered(engine), pages)
 
     async def _owner(self, name: str) -> Caller:
-        """The caller whose a batch of an earlier process is. A budget that is away is waited for.
+        """The caller to whom a batch of an earlier process belongs. A budget that is away is waited for.
 
         Raises:
             ConfigError: it may no longer ask.

@@ -63,7 +63,7 @@ class Models:
 
     @property
     def any(self) -> bool:
-        """Whether more is served than what is listed: whatever the providers offer whose keys there are."""
+        """Whether every model of a provider is served whose key is here, and not only the named ones."""
         return self._any
 
     def find(self, name: str) -> str:

@@ -1,4 +1,4 @@
-"""Which models the providers offer whose keys the gateway has: their own lists, for clients that choose from one."""
+"""The models that providers offer, for clients that choose from a list. Each provider with a key here is asked."""
 
 from __future__ import annotations
 

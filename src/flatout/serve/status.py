@@ -65,7 +65,7 @@ class Status:
         send_json(answer, self.now(caller))
 
     async def metrics(self, request: Request, answer: Answer, caller: Caller) -> None:
-        """The same as Prometheus' text."""
+        """How things stand, as text for Prometheus."""
         own = "".join(f"{line}\n" for line in self._lines(caller)).encode()
         answer.send(200, TEXT, own + await asyncio.to_thread(self.more))
 
@@ -108,7 +108,7 @@ class Status:
 
     @asynccontextmanager
     async def kept_in(self, store: RunFile) -> AsyncIterator[None]:
-        """A block in which a run file is told what each caller has done, with what it tells of earlier processes."""
+        """A block in which a run file records what each caller has done, added to what earlier processes recorded."""
         before = (await asyncio.to_thread(served_by, store)).settled()
         keeping = asyncio.create_task(self._keep(store, before))
         try:

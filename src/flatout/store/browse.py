@@ -108,7 +108,7 @@ class Browser:
         return (indices for _, indices in self.chunks(wanted, first))
 
     def chunks(self, wanted: Wanted, first: int = 0) -> Iterator[tuple[int, list[int]]]:
-        """The same, each list with the index of the last item that was looked at."""
+        """The lists of `matching`, each with the index of the last item that was looked at."""
         while True:
             ((last,),) = self._reader.select(self._sql["chunk_end"], (first, _CHUNK))
             if last is None:

@@ -69,12 +69,12 @@ class CallerServed(Struct, frozen=True, omit_defaults=True):
     unpriced: int = 0
 
     def ended(self) -> CallerServed:
-        """The same when its process has gone: the calls that had not ended are lost."""
+        """These counts once the process has gone: its open calls are lost."""
         lost = self.lost + self.open
         return msgspec.structs.replace(self, lost=lost, waiting=0, open=0, holds="", allowed=None)
 
     def plus(self, other: CallerServed) -> CallerServed:
-        """The same with what another one has counted, such as an earlier process."""
+        """These counts with those of another one, such as an earlier process."""
         sums = {name: getattr(self, name) + getattr(other, name) for name in _COUNTS}
         return msgspec.structs.replace(self, **sums)
 

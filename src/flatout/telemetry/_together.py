@@ -1,4 +1,4 @@
-"""The metrics of several processes as those of one.
+"""Adds up the metrics of several processes, as if they were one.
 
 Prometheus reads one address. So each process says now and then what its metrics are, in Prometheus' own text, and one
 of them serves the sum.

@@ -96,7 +96,7 @@ def cost_in_words(known: float | None, unknown: int, what: str) -> str:
 
 
 def larger_budget(per: str | None) -> str:
-    """What must change before a run can go on whose budget is used up: the same command would stop at once.
+    """What must change before a run with a used-up budget can go on: the same command would stop at once.
 
     Args:
         per: the period of a budget that processes share; None for one run's.

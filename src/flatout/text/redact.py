@@ -181,7 +181,7 @@ def _masked(text: str, spans: Iterable[tuple[int, int]]) -> str:
 
 
 def _in_common(text: str, start: int, form: str, known: int) -> int:
-    """How many characters of a text, from a place on, are those of a form after its known ones."""
+    """How many characters of ``text`` from ``start`` on are those of ``form`` from ``known`` on."""
     most = min(len(text) - start, len(form) - known)
     return next((at for at in range(most) if text[start + at] != form[known + at]), most)
 

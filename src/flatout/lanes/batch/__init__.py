@@ -1,1 +1,1 @@
-"""The batch lane: rows are submitted to the provider's batch endpoint, and the run file is the ledger of what was."""
+"""The batch lane: rows go to the provider's batch endpoint, and the run file is the ledger of what was submitted."""

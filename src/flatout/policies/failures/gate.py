@@ -19,7 +19,7 @@ PATIENCE = 1.0 / 100.0
 longer by no more than this share."""
 
 NEVER_MET = 1.0 / 12.0
-"""The same for a target that never answered: its address may be wrong."""
+"""The share for a target that never answered: its address may be wrong."""
 
 DOUBLE = 0.5
 """Seconds in which the number of calls that may go doubles after an answered look: two at once, then four …"""

@@ -51,7 +51,7 @@ GIVE_UP = 60.0
 """Seconds after which a target that was never reached is given up."""
 
 NO_HOPE = 5.0
-"""The same if its name or certificate is wrong."""
+"""Seconds after which a target is given up whose name or certificate is wrong."""
 
 WRONG = frozenset({UNKNOWN_HOST, CERTIFICATE})
 """Codes of a `ConnectError` that time does not mend."""

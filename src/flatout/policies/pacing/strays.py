@@ -17,7 +17,7 @@ FORGIVEN = 1.0 / 12.0
 """Refusals that one answer makes up for, below a given rate."""
 
 FORGIVEN_UNKNOWN = 1.0 / 30.0
-"""The same, where only the number of calls in flight is given, which says nothing of the rate."""
+"""Refusals that one answer makes up for, if only a number in flight is given: that says nothing of the rate."""
 
 FIRST_PAUSE = 0.5
 """Seconds that a refused call waits if the provider names no time."""

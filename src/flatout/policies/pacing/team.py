@@ -29,7 +29,7 @@ HEARTBEAT = 4.0
 """Seconds after which a worker that needs nothing says that it is there."""
 
 SLOTS_HEARTBEAT = 0.3
-"""The same for one that shares a limit on requests in flight, whose slots are lost to a worker that dies."""
+"""Seconds between such messages where requests in flight are limited: a worker that dies takes its slots with it."""
 
 LOOK = 0.25
 """Seconds between two looks for a keeper that is away."""

@@ -246,7 +246,7 @@ class _Relaying:
         return self._ended(reply)
 
     def _ended(self, reply: Reply) -> Reply:
-        """The reply with what the program lacks of it."""
+        """The reply, with what is still to be sent to the program."""
         raise NotImplementedError
 
 

@@ -41,7 +41,7 @@ def belongs(path: Path, source: Path) -> bool:
 
 
 def belongs_elsewhere(url: str, source: str) -> bool:
-    """The same of places elsewhere, as far as their names tell."""
+    """Whether a URL would be read as a part of an input elsewhere, as far as the names tell."""
     if any(mark in source for mark in _MARKS):
         return _would_match(Path(url), Path(source))
     folder, path = f"{source.rstrip('/')}/", Path(url)

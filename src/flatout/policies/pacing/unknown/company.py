@@ -20,7 +20,7 @@ GROWTH = 1.0 / 240.0
 """The part of itself by which a rate grows in a second. So shares become equal within minutes."""
 
 SLOW = 1.0 / 960.0
-"""The same for a low rate."""
+"""The growth of a low rate."""
 
 GIVE_WAY = 0.25
 """The part of a rate that is given up at a refusal."""

@@ -34,7 +34,7 @@ class LeasedSearch(RateSearch):
 
     @property
     def in_flight(self) -> int:
-        """This worker's requests in flight: what bounds those of all is shared by leases."""
+        """This worker's requests in flight. Leases bound the requests of all workers."""
         return self._searches.own_in_flight()
 
     @property
@@ -105,5 +105,5 @@ class LeasedSearch(RateSearch):
 
     @property
     def latest(self) -> Mark:
-        """The mark to assume of a request whose own is not known."""
+        """The mark to assume for a request without one of its own."""
         return self._known.ledger.sent, self._known.ledger.ended, -1

@@ -13,7 +13,7 @@ SURE = 5.0
 """Logarithm of the odds, of a limit on requests in flight against one on the rate, that is taken as proof."""
 
 LIKELY = 2.5
-"""The same, at which it is likely enough to look for no other cause."""
+"""The logarithm of these odds above which no other cause is looked for."""
 
 AT_TOP = 0.8
 """The share of refusals that come at about the limit, if there is such a limit. The others are strays."""

@@ -12,10 +12,10 @@ BOTH = 1.8
 """The logarithm of the odds, that a limit refuses, after a refusal of both twins."""
 
 SECOND = 0.35
-"""The same after a refusal of the second alone."""
+"""The logarithm of these odds after a refusal of the second twin alone."""
 
 FIRST = -1.2
-"""The same after a refusal of the first alone."""
+"""The logarithm of these odds after a refusal of the first twin alone."""
 
 SURE = 4.0
 """The logarithm of the odds that decides."""
