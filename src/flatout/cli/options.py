@@ -169,11 +169,22 @@ WaitForQuota = Annotated[
     _limits("--wait-for-quota", metavar="", help="If a quota is used up, wait for it instead of failing the rest."),
 ]
 
+_USD = "USD[/day|/month][:SCOPE]"
+
 Budget = Annotated[
     str | None,
     _limits(
-        metavar="USD[/day|/month][:SCOPE]",
+        metavar=_USD,
         help="The most to spend on this run; 20/day or 20/month: on all runs. Runs that name the same SCOPE share it.",
+    ),
+]
+
+BudgetOfGateway = Annotated[
+    str | None,
+    _limits(
+        metavar=_USD,
+        help="The most to spend until it ends; 20/day or 20/month: on all gateways and runs. Those that name the same "
+        "SCOPE share it.",
     ),
 ]
 
@@ -312,6 +323,7 @@ Verbose = Annotated[
         "-v",
         metavar="",
         count=True,
+        show_default=False,
         help="Print events: retries, pauses, limits found; -vv also every call.",
     ),
 ]

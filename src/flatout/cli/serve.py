@@ -60,7 +60,8 @@ def serve(
     rpm: options.Rpm = None,
     tpm: options.Tpm = None,
     concurrency: options.Concurrency = None,
-    budget: options.Budget = None,
+    shared: options.Shared = None,
+    budget: options.BudgetOfGateway = None,
     allow_unknown_price: options.AllowUnknownPrice = False,
     timeout: options.Timeout = None,
     deadline: options.Deadline = None,
@@ -92,7 +93,9 @@ def serve(
     from flatout.values import Limits
     from flatout.values.secret import conceal
 
-    limits = given({"rpm": number("--rpm", rpm), "tpm": number("--tpm", tpm), "concurrency": concurrency})
+    limits = given(
+        {"rpm": number("--rpm", rpm), "tpm": number("--tpm", tpm), "concurrency": concurrency, "shared": shared}
+    )
     made_with = given(
         {
             "model": model[0] if model else None,

@@ -175,7 +175,7 @@ class ManyCalls(OneCall):
             asked = fan_out(self._all(calls, models, samples, options), self._result, lambda: self.window)
         else:
             made, job = self._all(calls, models, samples, options), self._job(models, samples)
-            asker, part = ClientAsker(self), getattr(calls, "is_part", False)
+            asker, part = ClientAsker(self._engine, self.result), getattr(calls, "is_part", False)
             asked = durable_calls(made, store, asker=asker, job=job, retry_failed=retry_failed, known=known, part=part)
         asked = self._once_found(asked, models or ([options["model"]] if "model" in options else None))
         return asked if not progress else self._followed(asked, progress, calls, check_variants(models, samples), known)
@@ -227,7 +227,7 @@ class ManyCalls(OneCall):
         done = durable_map(
             items,
             store,
-            asker=ClientAsker(self),
+            asker=ClientAsker(self._engine, self.result),
             engine=self._engine,
             run=run,
             job=job,
@@ -312,7 +312,7 @@ class ManyCalls(OneCall):
         made = self._all(calls, models, samples, options if output is None else {**options, "output": output})
         return await plan_calls(
             made,
-            asker=ClientAsker(self),
+            asker=ClientAsker(self._engine, self.result),
             engine=self._engine,
             size=SampleSize.of(sample),
             usd=sample_budget,
@@ -344,7 +344,7 @@ class ManyCalls(OneCall):
         return calls_in_lane(
             Source(calls, lambda given: self._all(given, models, samples, dict(options))),
             wish,
-            asker=ClientAsker(self),
+            asker=ClientAsker(self._engine, self.result),
             engine=self._engine,
             place=store,
             job=self._job(models, samples),

@@ -156,7 +156,7 @@ class OneCall(Steering):
             texts,
             model=model,
             dimensions=dimensions,
-            asker=ClientAsker(self),
+            asker=ClientAsker(self._engine, self.result),
             engine=self._engine,
             place=store,
             server=self._engine.targets.servers(None if model is None else [model]),

@@ -11,8 +11,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from flatout.client import engine_of
-from flatout.client.asker import ClientAsker
+from flatout.client.asker import EngineAsker
 from flatout.edge.fan_out import as_error, outcome
 from flatout.edge.relay import body_of, relayed
 from flatout.errors import CallError, ConfigError, DeadlineExceeded, InvalidRequest
@@ -29,7 +28,7 @@ from .gate import KeyRemoved, QueueFull
 from .models import UnknownModel
 
 if TYPE_CHECKING:
-    from flatout.client import Client
+    from flatout.engine import Engine
 
 PRIORITY = -1.0
 """The priority of rows: that of calls which nobody waits for."""
@@ -85,18 +84,18 @@ class RowCalls:
             return Unasked(error)
 
 
-class RowAsker(ClientAsker):
+class RowAsker(EngineAsker):
     """Asks the rows of a batch, as calls of their caller.
 
     Args:
-        client: what its run is recorded of.
+        engine: the engine of the gateway's client.
         calls: where calls have their turn.
         caller: whose batch it is.
         dialect: the format of the rows' requests.
     """
 
-    def __init__(self, client: Client, calls: Calls, caller: Caller, dialect: str) -> None:
-        super().__init__(client)
+    def __init__(self, engine: Engine, calls: Calls, caller: Caller, dialect: str) -> None:
+        super().__init__(engine)
         self._calls = calls
         self._caller = caller
         self._inbound = inbound_for(dialect)
@@ -123,17 +122,16 @@ class RowAsker(ClientAsker):
             caller.fails(error)
             _keep_refusal(error, call.wire.refusal)
             return outcome(index, journey, call=call, given=call, error=as_error(error))
-        body = body_of(engine_of(self._client), call, reply)
+        body = body_of(self._engine, call, reply)
         return outcome(index, journey, call=call, given=call, reply=kept(reply, body))
 
     async def _ask(self, call: Relayed[Any], journey: Journey) -> Any:
         until = asyncio.get_running_loop().time() + (call.deadline or 0.0)
         asking = Asking(call, self._inbound, PRIORITY, len(call.wire.body), until)
-        engine = engine_of(self._client)
         while True:
             try:
                 async with self._calls.placed(asking, self._caller, journey):
-                    return await engine.relay(call, journey)
+                    return await self._engine.relay(call, journey)
             except QueueFull:
                 await asyncio.sleep(_FULL)
             except KeyRemoved:

@@ -159,7 +159,7 @@ class BatchWork:
             await self._patiently(0.0)
 
     def _live(self, caller: Caller) -> AsyncGenerator[Result[Any], None]:
-        asker = RowAsker(self._client, self._calls, caller, self._batch.dialect)
+        asker = RowAsker(engine_of(self._client), self._calls, caller, self._batch.dialect)
         asked: Any = self._row_calls
         return durable_calls(asked, self._place, asker=asker, job=self._job, retry_failed=False)
 
@@ -188,7 +188,7 @@ class BatchWork:
         return calls_in_lane(
             Source(self._row_calls, lambda same: same, again=True),
             wish,
-            asker=ClientAsker(self._client),
+            asker=ClientAsker(engine, self._client.result),
             engine=engine,
             place=self._place,
             job=self._job,
