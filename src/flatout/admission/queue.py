@@ -347,9 +347,9 @@ class Admission:
         self._waits.hold("", now)
 
     def _impossible(self, pacer: Pacer, waiter: Waiter) -> bool:
-        """Guess a waiter's tokens as late as possible: by then the limit may be known, and the estimate is better.
+        """Fail a waiter whose tokens the limits can never admit. Returns whether it did.
 
-        Fails the waiter if the limits can never admit it. Returns whether it did.
+        Its tokens are guessed here, as late as possible: by now the limit may be known, and the estimate is better.
         """
         waiter.guessed = True
         refusal = self._guess(pacer, waiter.need, waiter.call)

@@ -101,7 +101,7 @@ def ctl(
 
 
 def _steered(name: Path) -> Path:
-    """The run file of a name; or the name itself, if it steers a program, whose run file may be beside it."""
+    """The run file that a name means; or the name itself, if a program is steered by it."""
     run_file = find(str(name), steered=True)
     return name if not is_steered(run_file) and is_steered(name) else run_file
 

@@ -46,7 +46,7 @@ def _taking(plan: Plan) -> str:
 
 
 def _name(plan: Plan, model: ModelPlan) -> str:
-    """The model's name; beside others with what it costs and takes."""
+    """The model's name; where there are several models, with its calls, cost and time."""
     name = clean(model.model)
     if len(plan.models) == 1:
         return name

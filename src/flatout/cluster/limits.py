@@ -111,7 +111,7 @@ class LeasedLimits(Team):
             await self._exchange(leaves=True)
 
     def _ask_soon(self) -> None:
-        """Have an exchange at the loop's next turn: by then all calls that begin now are waiting."""
+        """Begin an exchange at the loop's next turn, so that it speaks for all calls that begin in this one."""
         if not self._asks_soon and self._exchanging is None and not self._closed:
             self._asks_soon = True
             asyncio.get_running_loop().call_soon(self._begin)

@@ -214,7 +214,7 @@ def tried(trial: Callable[[], object], patience: float) -> float:
 
 
 def too_far(took: float, patience: float) -> str:
-    """Why a server is not used whose answers take longer than they may, for the end of a sentence."""
+    """Why a server that answers too slowly is not used, for the end of a sentence."""
     return f"too far away, so nothing is sent: an answer took {took:.1f} s, and may take {patience:g} s"
 
 

@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def leaves(self) -> bool:
-        """Whether the server closes, and with it each connection after the answer at which it works."""
+        """Whether the server is closing: then each connection closes after its present answer."""
         return self._server.closing
 
     @property

@@ -380,6 +380,6 @@ def _all_stopped(lanes: Sequence[Lane]) -> bool:
 
 
 def _others_may(error: CallError, lane: Lane) -> bool:
-    """Whether a target refuses what others may take: all calls, or the parts of this one, which it cannot encode."""
+    """Whether other targets may take a call that one refuses: it refuses every call, or cannot encode this one."""
     unfit = isinstance(error, InvalidRequest) and error.status is None
     return unfit or lane.service.stop is not None or decide(error) is Decision.STOP_TARGET

@@ -70,7 +70,7 @@ class Lender(Protocol):
         ...
 
     async def give_back(self, usd: float) -> bool:
-        """Take back some of what was lent, and is not needed soon.
+        """Take back a part of a loan that is not needed soon.
 
         Returns:
             False if nothing was taken back: the lender does that by itself, or is to be asked again later.

@@ -100,7 +100,7 @@ def _made(path: Path) -> Iterator[None]:
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """A block whose errors of SQLite are errors of the system, which callers have a sentence for."""
+    """A block that turns SQLite's errors into OSError, which its callers report."""
     try:
         yield
     except sqlite3.Error as error:

@@ -69,7 +69,7 @@ class Holder(Struct, frozen=True):
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether it is known to run on another machine, or to have run on this one before it was started anew."""
+        """Whether it is known to run on another machine, or to have run here before this machine was restarted."""
         return bool(self.boot) and self.boot != boot()
 
     def __str__(self) -> str:

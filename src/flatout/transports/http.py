@@ -185,7 +185,7 @@ class HttpTransport:
         return answer
 
     def _route(self, request: Request) -> _Route:
-        """Where a request goes and how it begins. It is remembered for headers that cannot change."""
+        """The route of a request. It is remembered if the headers cannot change."""
         address = address_of(request.url)
         pool = self._pools.get(address.origin)
         if pool is None:

@@ -233,7 +233,7 @@ class BatchLane:
                     yield row if found is None or not found.told else await self._with_bill(row, found)
 
     async def _with_bill(self, row: RowT, known: BatchRow) -> RowT:
-        """A row that leaves its batches, with what their answers have cost."""
+        """A row that leaves its batches, which knows what their answers to it have cost."""
         each = self._targets.of(row.call)
         bill = await each.replay.leaves(row.call, known.told)
         self.money.leaves(known.batch, bill.cost or 0.0)

@@ -97,7 +97,7 @@ def _content(database: Any, table: str) -> Content:
 
 @contextmanager
 def _plain(duckdb: Any) -> Iterator[None]:
-    """A block whose errors of DuckDB are errors of the system, which callers have a sentence for."""
+    """A block that turns DuckDB's errors into OSError, which its callers report."""
     try:
         yield
     except duckdb.Error as error:

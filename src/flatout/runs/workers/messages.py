@@ -127,7 +127,7 @@ def encode(message: Order | Report) -> bytes:
 
 
 def _whole(value: Any) -> Any:
-    """A value whose texts have a form in UTF-8."""
+    """A copy of a value in which UTF-8 can encode every text."""
     if isinstance(value, str):
         return readable(value)
     if isinstance(value, dict):

@@ -113,7 +113,7 @@ def _revealed(value: Any) -> Any:
 
 
 def _as_file(config: Config) -> dict[str, Any]:
-    """The configuration as flatout.toml has it, with what its endpoints hide."""
+    """The configuration in the form of flatout.toml, with the secrets of its endpoints in the open."""
     tables = {name: getattr(config, name) for name in Config.__struct_fields__}
     tables["endpoints"] = {
         name: {field: _revealed(getattr(table, field)) for field in table.__struct_fields__}

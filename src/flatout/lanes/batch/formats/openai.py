@@ -189,7 +189,7 @@ def _state(data: dict[str, Any], files: tuple[str, ...]) -> Literal["open", "end
 
 
 def _complaint(data: dict[str, Any]) -> tuple[Any, Any, int | None]:
-    """The code, the words and the line of what is wrong with a batch."""
+    """Why a batch was refused: the error's code, its message, and the line of the input."""
     errors = as_dicts(as_dict(data.get("errors")).get("data")) or as_dicts(data.get("errors"))
     if errors:
         first = next((error for error in errors if as_count(error.get("line"))), errors[0])
