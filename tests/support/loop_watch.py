@@ -4,8 +4,9 @@
 
 It has two witnesses. An audit hook sees every call of the interpreter that may wait for a disk, a lock, a name server
 or a process, and notes those in the thread of a running loop. A watchdog thread finds what the hook cannot: a loop's
-thread that sleeps in the kernel for `STALL` seconds in one wait, other than the wait for its events. Neither depends on
-how busy the machine is, because a thread that waits for a processor does not sleep.
+thread that sleeps in the kernel for `STALL` looks in one wait, other than the wait for its events. Neither depends on
+how busy the machine is. A thread that waits for a processor does not sleep; and while whoever holds a lock waits for
+one, so does the watchdog.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-STALL = 0.1
-"""Seconds of sleep in the kernel that count as blocking."""
+STALL = 5
+"""Looks that find a thread in the same sleep in the kernel which count as blocking: a tenth of a second at least."""
 
 _LOOK = 0.02
 """Seconds between two looks of the watchdog."""
@@ -74,7 +75,7 @@ class LoopWatch:
             self._notes = was
 
     def _watch(self) -> None:
-        since: dict[int, tuple[float, str]] = {}
+        since: dict[int, tuple[int, str]] = {}
         pause = threading.Event()
         while not pause.wait(_LOOK):
             frames = sys._current_frames()
@@ -83,14 +84,16 @@ class LoopWatch:
                 if frame is not None and thread.native_id is not None and _runs_a_loop(frame):
                     self._look(thread.native_id, frame, since)
 
-    def _look(self, thread: int, frame: FrameType, since: dict[int, tuple[float, str]]) -> None:
-        sleep = None if frame.f_code.co_filename.endswith(_IDLE) else _sleep(thread)
-        now = time.monotonic()
+    def _look(self, thread: int, frame: FrameType, since: dict[int, tuple[int, str]]) -> None:
+        idle = frame.f_code.co_filename.endswith(_IDLE) or _starts_a_thread(frame)
+        sleep = None if idle else _sleep(thread)
         if sleep is None:
             since.pop(thread, None)
-        elif since.setdefault(thread, (now, sleep))[1] != sleep:
-            since[thread] = (now, sleep)
-        elif now - since[thread][0] > STALL and self._notes:
+            return
+        looks, before = since.get(thread, (0, sleep))
+        looks = looks + 1 if sleep == before else 1
+        since[thread] = looks, sleep
+        if looks > STALL and self._notes:
             self._note(f"slept in {frame.f_code.co_name}", frame)
 
 
@@ -99,6 +102,15 @@ def _runs_a_loop(frame: FrameType | None) -> bool:
         if frame.f_code.co_name in ("run_forever", "run_until_complete") or (
             frame.f_code.co_filename.endswith("asyncio/runners.py") and frame.f_code.co_name == "run"
         ):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _starts_a_thread(frame: FrameType | None) -> bool:
+    """Whether a thread waits until a new one has begun, which waits for a processor and for nothing else."""
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        if frame.f_code.co_name == "start":
             return True
         frame = frame.f_back
     return False
