@@ -64,6 +64,12 @@ def stats(url: str) -> dict[str, Any]:
         return found
 
 
+def reset(url: str) -> None:
+    """Have the provider forget its counts."""
+    with urllib.request.urlopen(url.removesuffix("/v1") + "/__reset", data=b"", timeout=PATIENCE):
+        pass
+
+
 class Programs:
     """Some that share a name, at a provider.
 
