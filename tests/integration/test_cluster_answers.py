@@ -18,7 +18,7 @@ from flatout.cluster import answers as module
 from flatout.cluster.answers import KEPT, AnswersInRedis
 from flatout.values.answers import Found, Wanted
 from flatout.values.place import place_of
-from tests.support.command_samples import eventually, provider
+from tests.support.command_samples import PATIENCE, eventually, provider
 from tests.support.loop_turns import turns
 from tests.support.redis_server import needs_redis, redis_server
 from tests.support.scripted_wire import Wire
@@ -87,7 +87,7 @@ def test_a_killed_task_that_is_tried_again_pays_only_for_what_was_in_flight(redi
         killed.wait()
         server.change(latency=0.05)
         again = task(server.url, redis.address("team"))
-        assert again.wait(120) == 0
+        assert again.wait(PATIENCE) == 0
         assert server.received <= ROWS + IN_FLIGHT
 
 
@@ -95,7 +95,7 @@ def test_workers_with_the_same_rows_ask_each_once(redis):
     """An engine's speculative copies of a task would pay for its rows twice."""
     with provider(latency=0.05) as server:
         tasks = [task(server.url, redis.address("copies"), 200) for _ in range(2)]
-        assert [each.wait(120) for each in tasks] == [0, 0]
+        assert [each.wait(PATIENCE) for each in tasks] == [0, 0]
         assert server.received == 200
 
 

@@ -27,7 +27,7 @@ from flatout.store.scopes import accounts
 from flatout.testing import ProviderModel, ProviderSettings, serve
 from flatout.transports import descriptors
 from flatout.values.accounts import Account
-from tests.support.command_samples import eventually
+from tests.support.command_samples import PATIENCE, eventually
 from tests.support.foreign_servers import fetch, llmock, or_skip, running
 from tests.support.ports import free_port
 
@@ -37,7 +37,6 @@ SUPPORT = ROOT / "tests" / "support"
 NODE = ROOT / ".node-sdk"
 FLATOUT = Path(sys.executable).with_name("flatout")
 CHAT = {"model": "any", "messages": [{"role": "user", "content": "Spam or ham?"}]}
-PATIENCE = 60.0  # seconds for an answer: other tests keep the machine busy
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +67,7 @@ def provider(latency: float, rpm: float | None = None, *options: str) -> Iterato
             yield process.stderr.readline().split(" at ")[1].split()[0]
         finally:
             process.send_signal(signal.SIGINT)
-            process.wait(20)
+            process.wait(PATIENCE)
 
 
 @contextmanager
@@ -83,7 +82,7 @@ def command(provider: str, *options: str, port: int = 0) -> Iterator[tuple[subpr
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
-                process.wait(20)
+                process.wait(PATIENCE)
 
 
 def port_of(url: str) -> int:
@@ -238,12 +237,11 @@ def test_a_thousand_callers_that_hang_up_leave_nothing_behind(streams: str) -> N
 def test_curl() -> None:
     """The first thing that anybody tries would fail."""
     with provider(latency=0.05) as at, command(at) as (_, url):
-        asked = ["curl", "-sS", "-m", "20", f"{url}/chat/completions", "-d", json.dumps(CHAT)]
-        got = subprocess.run(asked, capture_output=True, text=True, timeout=30, check=True)
+        bounded = {"capture_output": True, "text": True, "timeout": PATIENCE, "check": True}
+        asked = ["curl", "-sS", f"{url}/chat/completions", "-d"]
+        got = subprocess.run([*asked, json.dumps(CHAT)], **bounded)
         assert json.loads(got.stdout)["choices"]
-        streamed = subprocess.run(
-            [*asked[:-1], json.dumps({**CHAT, "stream": True})], capture_output=True, text=True, timeout=30, check=True
-        )
+        streamed = subprocess.run([*asked, json.dumps({**CHAT, "stream": True})], **bounded)
         assert streamed.stdout.rstrip().endswith("[DONE]")
 
 
@@ -252,7 +250,7 @@ def test_the_vendors_sdks() -> None:
     """People could not use the gateway with the libraries that they have."""
     with provider(latency=0.05) as at, command(at) as (_, url):
         asked = [str(SDKS), str(SUPPORT / "gateway_clients.py"), url]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told == {
@@ -277,7 +275,7 @@ def test_the_vendors_sdks_of_node() -> None:
     """People could not use the gateway from JavaScript, with or without LangChain."""
     with provider(latency=0.05) as at, command(at) as (_, url):
         asked = ["node", str(SUPPORT / "gateway_clients.mjs"), url]
-        done = subprocess.run(asked, capture_output=True, text=True, timeout=90, check=False, cwd=NODE)
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=PATIENCE, check=False, cwd=NODE)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout) == {
         **dict.fromkeys(["chat", "stream", "tool", "responses", "embeddings", "messages", "messages_stream"], True),
@@ -349,11 +347,11 @@ def test_a_kill_under_load_is_a_pause_for_clients_that_retry() -> None:
             while stats(at)["answered"] < 60:
                 time.sleep(0.02)
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(PATIENCE)
         with command(at, port=port) as (_, url):
             assert sdk.stdout is not None
-            told = json.loads(sdk.communicate(timeout=90)[0])
-            answers = [each.communicate(timeout=90)[0] for each in curls]
+            told = json.loads(sdk.communicate(timeout=PATIENCE)[0])
+            answers = [each.communicate(timeout=PATIENCE)[0] for each in curls]
             while (batch := http.get(f"{url}/batches/{name}").json())["status"] != "completed":
                 time.sleep(0.1)
         after = stats(at)
@@ -385,7 +383,7 @@ def test_what_a_killed_gateway_had_borrowed_goes_back(tmp_path: Path) -> None:
             (caller,) = http.get(f"{url.removesuffix('/v1')}/status").json()["callers"]
             eventually(lambda: all(spare(each) <= SPARE for each in accounts(state_folder() / "budgets")))
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(PATIENCE)
         assert [len(each.lent) for each in accounts(state_folder() / "budgets")] == [1, 1]
         with command(at, *options):
             found = [*accounts(state_folder() / "budgets")]
@@ -408,7 +406,7 @@ def test_a_batch_survives_a_kill() -> None:
             while http.get(f"{url}/batches/{name}").json()["request_counts"]["completed"] < 50:
                 time.sleep(0.05)
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(PATIENCE)
             before = stats(at)["answered"]
         with provider(0.2, 6_000, "--port", port) as at, command(at) as (_, url):
             while (batch := http.get(f"{url}/batches/{name}").json())["status"] != "completed":
@@ -437,7 +435,7 @@ def test_a_batch_at_its_provider_survives_a_kill(cancels: bool) -> None:
                 time.sleep(3.0)  # some of its rows are answered by then
                 assert http.post(f"{url}/batches/{name}/cancel").json()["status"] == "cancelling"
             os.kill(process.pid, signal.SIGKILL)
-            process.wait(10)
+            process.wait(PATIENCE)
         with command(at) as (_, url):
             ends = "cancelled" if cancels else "completed"
             while (batch := http.get(f"{url}/batches/{name}").json())["status"] != ends:

@@ -10,7 +10,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .test_gateway import CHAT, PATIENCE, asked, gateway, port_of
+from tests.support.command_samples import PATIENCE
+
+from .test_gateway import CHAT, asked, gateway, port_of
 
 
 @pytest.fixture(autouse=True)

@@ -116,7 +116,7 @@ def test_the_server_dies_with_its_parent(heir: str) -> None:
             assert ask(base_url, "Say hello.")["choices"]
             assert all(is_running(pid) for pid in pids)
             parent.send_signal(signal.SIGKILL)
-            parent.wait(10)
+            parent.wait(PATIENCE)
             eventually(lambda: not any(is_running(pid) for pid in pids))
         finally:
             parent.kill()
