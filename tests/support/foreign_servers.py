@@ -33,9 +33,6 @@ AIMOCK = "@copilotkit/aimock@1.43.0"
 INSTALLATION = 240.0
 """Seconds for an installation. Measured: 17 for llmock, 3 for aimock."""
 
-START = 40.0
-"""Seconds within which a server must answer."""
-
 GRACE = 2.0
 """Seconds that a server gets to stop."""
 
@@ -158,7 +155,7 @@ def aimock_started(folder: Path, *options: str, fixtures: Sequence[Any] = ()) ->
 
 
 def _answers(process: subprocess.Popen[bytes], url: str) -> bool:
-    deadline = time.monotonic() + START
+    deadline = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=2):
