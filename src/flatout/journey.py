@@ -198,7 +198,7 @@ class StreamSink:
 
     def __init__(self, write: Callable[[Any], None], reader: Reader | None = None) -> None:
         self._write = write
-        self.reader = reader
+        self.reader: Reader | None = reader
         self.delivered: bool = False
 
     def take(self, text: str) -> None:

@@ -9,6 +9,15 @@ from typing import Any
 from .terminal import clean, say
 
 _EXAMPLE = re.compile(r"^\$ (flatout .*?(?<!\\))\n", re.MULTILINE | re.DOTALL)
+_OTHERWISE = {
+    "output": "answers of a form are asked for with --schema or --choices",
+    "store": "--run-file names the run file",
+    "api_key": "keys come from the environment, such as OPENAI_API_KEY",
+    "strict": "rows without an answer are written with their errors, and the exit code is 1",
+    "resume": "run the same command again: it goes on where it was",
+}
+"""What stands for an option of the library, or of other programs, that no command has."""
+
 _PYDANTIC = re.compile(r"Value error, |, unable to parse[^;]*|Input(?= should)")
 
 
@@ -24,6 +33,9 @@ def explain(error: Any, arguments: Sequence[str]) -> None:
     path, command = _command(error, arguments)
     if type(error).__name__ == "MissingParameter":
         say(f"flatout: {_missing(error)}{_example(command)}\nSee all that it takes with: {path} --help")
+        return
+    if type(error).__name__ == "NoSuchOption" and (instead := _otherwise(error.option_name, command)):
+        say(f"flatout: no such option: {clean(error.option_name)}; {instead}; see {path} --help")
         return
     message = _PYDANTIC.sub(lambda found: "it" if found[0] == "Input" else "", clean(str(error.format_message())))
     message = message.rstrip(".")
@@ -42,6 +54,22 @@ def _command(error: Any, arguments: Sequence[str]) -> tuple[str, Any]:
             break
         path, found = f"{path} {word}", found.commands[word]
     return path, found
+
+
+def _otherwise(option: str, command: Any) -> str:
+    """What to write instead of an option that a command has not; "" if nobody knows."""
+    from flatout.edge.parameters import meant
+
+    from .parse import CALL_PARAMETERS
+
+    name, has = option.lstrip("-").replace("-", "_"), {other for param in command.params for other in param.opts}
+    right = meant(name) or name
+    if right in _OTHERWISE:
+        return _OTHERWISE[right]
+    if right in CALL_PARAMETERS and "--param" in has:
+        return f"write --param {right}=…"
+    written = f"--{right.replace('_', '-')}"
+    return f"write {written}" if written in has else ""
 
 
 def _missing(error: Any) -> str:

@@ -120,13 +120,13 @@ def check_names(
     for name in (options.keys() & _OF_MANY.keys()) - takes:
         raise UnknownOption(f"{name} is an option of many calls at once: {_OF_MANY[name]}")
     first = own | takes
-    wrong = [name for name in options if name not in takes and (_meant(name, first) or not takes >= CALL)]
+    wrong = [name for name in options if name not in takes and (meant(name, first) or not takes >= CALL)]
     if not wrong:
         return
     options.update({name: _concealed(value) for name, value in options.items()})
-    limits = {name: meant for name in wrong if (meant := _meant(name, first)) in LIMITS - takes}
+    limits = {name: right for name in wrong if (right := meant(name, first)) in LIMITS - takes}
     if limits:
-        given = ", ".join(f"{own}={_shown(options[name])}" for name, own in limits.items())
+        given = ", ".join(f"{right}={_shown(options[name])}" for name, right in limits.items())
         are = "are limits" if len(limits) > 1 else "is a limit"
         raise UnknownOption(f"{_listed(limits)} {are}: write {client.format(f'limits=Limits({given})')}")
     name = wrong[0]
@@ -134,14 +134,14 @@ def check_names(
 
 
 def _advice(name: str, value: Any, takes: frozenset[str], own: frozenset[str], client: str) -> str:
-    meant = _meant(name, own | takes)
-    written = f"{meant}={_shown(value)}"
+    right = meant(name, own | takes)
+    written = f"{right}={_shown(value)}"
     as_it_is = f" To send it as it is, write extra={{{name!r}: …}}." if takes >= CALL else ""
-    if meant in takes or meant in own:
-        return f"is no option; did you mean {meant}?{as_it_is}"
-    if meant in CLIENT:
+    if right in takes or right in own:
+        return f"is no option; did you mean {right}?{as_it_is}"
+    if right in CLIENT:
         return f"is an option of the client: write {client.format(written)}.{as_it_is}"
-    if meant in CALL:
+    if right in CALL:
         return f"is a parameter of calls: write client.call(…, {written}), or Call(…, {written})"
     if not takes >= CLIENT:
         return f"is no option: there are {_listed(own | takes)}"
@@ -151,7 +151,7 @@ def _advice(name: str, value: Any, takes: frozenset[str], own: frozenset[str], c
 
 
 @lru_cache(maxsize=256)
-def _meant(name: str, first: frozenset[str]) -> str | None:
+def meant(name: str, first: frozenset[str] = frozenset()) -> str | None:
     """The flatout name that a name is, is another word for, or probably a misspelling of; None for all others.
 
     Args:

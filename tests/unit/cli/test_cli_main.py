@@ -100,6 +100,21 @@ def test_a_reader_that_has_gone_is_met_in_silence() -> None:
     ("arguments", "said"),
     [
         (["run", "x", "--rmp", "3"], "no such option: --rmp"),
+        (
+            ["run", "x", "--max-tokens", "5"],
+            "no such option: --max-tokens; write --param max_tokens=…; see ",
+        ),
+        (["run", "x", "--temp", "0"], "no such option: --temp; write --param temperature=…"),
+        (
+            ["plan", "x", "--max-retries", "3"],
+            "no such option: --max-retries; write --retries; see ",
+        ),
+        (["run", "x", "--requests-per-minute=5"], "write --rpm; see"),
+        (["run", "x", "--max-workers", "5"], "write --concurrency; see"),
+        (["run", "x", "--store", "y"], "--run-file names the run file"),
+        (["run", "x", "--api-key", "k"], "keys come from the environment, such as OPENAI_API_KEY"),
+        (["run", "x", "--response-model", "k"], "with --schema or --choices"),
+        (["status", "x", "--max-tokens", "5"], "no such option: --max-tokens"),
         (["run", "x", "--retries", "many"], "--retries"),
         (["run", "x", "--retries", "-1"], "--retries"),
         (["run", "x", "--limit", "0"], "--limit"),
