@@ -56,7 +56,7 @@ def _run(arguments: list[str]) -> int:
         sys.unraisablehook = lambda _: None
 
     # Its own main() would swallow broken pipes and interrupts, which this function distinguishes.
-    program = command()
+    program = command(next(iter(arguments), None))
     try:
         with program.make_context("flatout", with_cache_folder(arguments), obj=tuple(arguments)) as context:
             code = program.invoke(context)

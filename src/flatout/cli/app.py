@@ -63,8 +63,22 @@ def _top(
 
 
 @functools.cache
-def command() -> Any:
-    """The whole command, ready to be called."""
+def command(name: str | None = None) -> Any:
+    """The whole command, ready to be called.
+
+    Args:
+        name: a subcommand's name: the others are left out, since to read all their options takes a sixth of a start.
+            With any other name the command is whole.
+    """
+    app = _whole()
+    commands = [each for each in app.registered_commands if each.name == name]
+    groups = [each for each in app.registered_groups if each.name == name]
+    if commands or groups:
+        app.registered_commands, app.registered_groups = commands, groups
+    return typer.main.get_command(app)
+
+
+def _whole() -> typer.Typer:
     app = typer.Typer(
         name="flatout",
         help=HELP,
@@ -112,4 +126,4 @@ def command() -> Any:
     group.command("pull")(local.pull)
     group.command("serve", epilog=local.SERVE_EPILOG)(local.serve)
     app.add_typer(group, name="local")
-    return typer.main.get_command(app)
+    return app

@@ -4,12 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import flatout
 from flatout import errors
-from flatout.cli import main, terminal
+from flatout.cli import app, main, terminal
 from flatout.progress._counters import Failure
 from tests.support.cli_samples import FakeRunner
 
@@ -192,3 +193,17 @@ def test_a_closed_standard_error_does_not_send_messages_to_the_answers(
     assert main(RUN) == 0
     assert main(["run"]) == 2
     assert "flatout:" not in capsys.readouterr().out.replace("$ flatout", "")
+
+
+@pytest.mark.parametrize(("asked", "read"), [("run", {"run"}), ("cache", {"cache"}), ("--help", ...), ("rnu", ...)])
+def test_only_the_command_that_is_meant_is_read(asked: str, read: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each start would read the options of all commands, and take a sixth longer; or help would leave commands out."""
+    of, meant = app.command, []
+
+    def command(name: str | None = None) -> Any:
+        meant.append(of(name))
+        return meant[-1]
+
+    monkeypatch.setattr(app, "command", command)
+    main([asked, "--help"])
+    assert meant[0].commands.keys() == (of().commands.keys() if read is ... else read)
