@@ -28,6 +28,16 @@ MORE = 1.5
 GROWN = 1.8
 """Answers that take this many times what the quick ones of the first took have waited at the server."""
 
+LATE = 4.0
+"""Times as long as the quick ones of the first answers took: by then, most of the calls that went at first have ended,
+unless they wait at the server."""
+
+FEW = 0.25
+"""The share of them up to which most still wait."""
+
+ALIKE = 0.8
+"""The least share of the calls that may be in flight with which as many are said to be in flight."""
+
 _TIMES: Mapping[float, str] = {2: "twice", 3: "three times", 4: "four times"}
 
 
@@ -38,8 +48,23 @@ def concurrency(when: When, view: View) -> str:
         when: since when, or for how much of the time.
         view: the target.
     """
+    if (slower := _slower(view)) is not None:
+        return slower
     text = _bounded(When(share=when.share), view)
     return f"{text} It has been so {when.since}." if when.since else text
+
+
+def _slower(view: View) -> str | None:
+    """What to say of a provider that answered as many calls in flight faster before; None if it did not."""
+    bound = view.stretches[-1].allows
+    if "concurrency" not in bound or TRIED in bound:
+        return None
+    most = bound["concurrency"]
+    median, once = latency(_at(most, view).stretches, 0.5), _once(most, view)
+    if median is None or once is None or median <= GROWN * once:
+        return None
+    took = f"it answers in {figures.duration(median)}, and took {figures.duration(once)} before"
+    return f"The provider is slower than it was: {took}, with as many calls in flight."
 
 
 def _bounded(when: When, view: View) -> str:
@@ -59,7 +84,8 @@ def _bounded(when: When, view: View) -> str:
     if quick is None:
         return f"{answers}."
     if median > GROWN * quick:
-        return f"{answers}; at first it took {figures.duration(quick)}, so more would only wait there."
+        took = _among_first(FIRST, view) or quick
+        return f"{answers}; at first it took {figures.duration(took)}, so more would only wait there."
     if _more_was_no_faster(most, view):
         return f"{answers}; with more in flight it {view.said('was', 'had been')} no faster."
     wanted, bound = _wanted(most, median, view)
@@ -109,10 +135,38 @@ def _quick(view: View) -> float | None:
 
     A server that works on fewer calls than are in flight lets the others wait. So its later answers take longer, and
     more in flight would bring no more of them. All calls that went at first are compared: those that ended first say
-    only how quick an answer can be.
+    only how quick an answer can be, unless most others are far too late.
     """
-    begin = (view.whole or view.stretches)[0]
-    return _among_first(max(FIRST, begin.answered + begin.in_flight), view)
+    whole = view.whole or view.stretches
+    went = max(FIRST, whole[0].answered + whole[0].in_flight)
+    quick, first = _among_first(went, view), _among_first(FIRST, view)
+    if quick is None and first is not None:
+        late = whole[0].began_at + LATE * first
+        by_then = sum(each.answered for each in whole if each.began_at < late)
+        if whole[-1].began_at >= late and by_then <= FEW * went:
+            return first
+    return quick
+
+
+def _once(most: float, view: View) -> float | None:
+    """Seconds that half of the answers took at the best time before, with as many in flight; None if there was none.
+
+    Answers to the calls that went at first do not count: at a server with a queue, the queue was still filling. After
+    that, only the server itself makes answers slower.
+    """
+    best: float | None = None
+    some: list[Stretch] = []
+    ended, whole = 0, view.whole if view.live else ()
+    for each in whole:
+        if each.began_at >= view.stretches[0].began_at:
+            break
+        filled = ended >= whole[0].answered + whole[0].in_flight
+        ended += each.answered
+        some = [*some, each] if filled and each.in_flight >= ALIKE * most else []
+        if sum(one.answered for one in some) >= max(FIRST, most):
+            took, some = latency(some, 0.5), []
+            best = took if best is None or took is None else min(best, took)
+    return best
 
 
 def _among_first(answers: int, view: View) -> float | None:

@@ -212,7 +212,7 @@ def _free(view: View, facts: Facts, *, bound: bool) -> list[Finding]:
     median, slowest = view.took or (latency(view.stretches, 0.5), latency(view.stretches, 0.95))
     last = _last(view, facts)
     if median is None or slowest is None:
-        text = f"{last}; none is answered yet."
+        text = f"{last}; {_silent(view)}."
         return [Finding(cause="provider", target=view.target, text=text)] if last else []
     slow = median >= SLOW or slowest >= 3 * SLOW
     takes = _takes(view, median, slowest, slow)
@@ -226,6 +226,16 @@ def _free(view: View, facts: Facts, *, bound: bool) -> list[Finding]:
         begin = begin.replace("held", "holds") if view.live else begin
         begin += f"{last[0].lower()}{last[1:]}, and " if last else ""
     return [Finding(cause="provider", target=view.target, text=f"{begin}{takes}.")] if begin else []
+
+
+def _silent(view: View) -> str:
+    """How long no answer has come, and what would help, if that is long."""
+    before = [each for each in view.whole if each.answered]
+    if not before:
+        return "none is answered yet"
+    seconds = view.now - before[-1].began_at - before[-1].seconds
+    sooner = "a lower --timeout" if view.command else "a lower timeout"
+    return f"no answer has come for {figures.duration(seconds)}; {sooner} tries them again sooner"
 
 
 def _takes(view: View, median: float, slowest: float, slow: bool) -> str:

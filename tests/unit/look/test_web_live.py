@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from flatout.look.report.model import Report
 from flatout.look.watch import glance
@@ -173,6 +175,26 @@ def test_a_run_is_followed_from_before_its_start_through_a_kill_to_its_end(tmp_p
         assert not live.due
 
     asyncio.run(main())
+
+
+def test_the_time_axis_of_a_dead_run_ends_with_it(tmp_path: Path) -> None:
+    """An hour after a kill in the first second, every plot would be an hour wide and empty."""
+    place = tmp_path / "a.flatout"
+
+    async def main() -> None:
+        run = RunFile.open(place, job={"model": TARGET}, command="flatout run in.jsonl")
+        await run.finish(structs.replace(row(0, Random(1)), finished_at=time.time()))
+        await run.finish(structs.replace(row(1, Random(1)), finished_at=time.time() + 2.5))
+        run.mark("running")
+        run.close_now()
+
+    asyncio.run(main())
+    live = LiveRun("a", lambda: place, clock=lambda: time.time() + 3_600)
+    live.look()
+    live.read_rows()
+    plots = [plot for plot in live.look().runs[0].plots if plot.x_is == "time"]
+    assert plots
+    assert all(plot.x[-1] <= 4.0 for plot in plots)
 
 
 def test_what_is_in_flight_is_told_by_its_age(tmp_path: Path) -> None:

@@ -17,7 +17,6 @@ from flatout._version import __version__
 from flatout.errors import StoreError
 from flatout.look.course import Course
 from flatout.look.facts import Facts
-from flatout.look.report.clock import Clock
 from flatout.look.report.model import Cells, Report, Run, Served
 from flatout.look.report.one import Sums, clock_of, run_of, sums_of
 from flatout.look.report.variants import names_of
@@ -48,6 +47,7 @@ class LiveRun:
         self._watcher: Watcher | None = None
         self._sums: Sums | None = None
         self._shown: Report | None = None
+        self._facts = Facts()
         self._again_at = 0.0
         self._read_for: tuple[object, ...] = ()
         self._known: tuple[object, ...] = ()
@@ -96,7 +96,7 @@ class LiveRun:
         with suppress(StoreError), RunReader.open(place) as reader:
             info, course = reader.info(), Course()
             course.refresh(reader)
-            clock = Clock.of(course.whole(), info.created_at, info.ended_at or self._clock())
+            clock = clock_of(info, self._facts, course)
             self._sums = sums_of(reader, clock, names_of(info.job))
         self._read_for = known
         self._again_at = self._clock() + SHARE * (time.perf_counter() - began)
@@ -105,7 +105,8 @@ class LiveRun:
         glance = watcher.look()
         with RunReader.open(watcher.place) as reader:
             info = reader.info()
-        facts, course = glance.facts, watcher.course
+        self._facts, course = glance.facts, watcher.course
+        facts = self._facts
         self._known = (info.created_at, facts.writer, facts.finished, facts.unsent)
         sums = self._sums
         if sums is None or self._read_for[:1] != self._known[:1]:  # those of another run in the file's place
