@@ -138,7 +138,8 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
             terminal.shows(name, "ended with 0")
 
 
-def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keys", [[b"q", b"hello\n"], [b"qhello\n"]], ids=["next", "at once"])
+def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path, keys: list[bytes]) -> None:
     """The beginning of the next command would be missing, and the rest of it be run."""
     RunFile.open(tmp_path / "out.jsonl.flatout", job={}).close_now()
     watch = f"{shlex.quote(sys.executable)} -m flatout watch out.jsonl; read typed; echo the shell got $typed"
@@ -147,7 +148,7 @@ def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path) -> None:
         os.chdir(tmp_path)
         os.execvpe("sh", ["sh", "-c", watch], {**os.environ, "TERM": "xterm-256color"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    shown, asked, keys = b"", 0, [b"q", b"hello\n"]
+    shown, asked, left = b"", 0, len(keys)
     try:
         while b"the shell got" not in shown:
             assert select.select([terminal], [], [], PATIENCE)[0], shown
@@ -155,10 +156,10 @@ def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path) -> None:
             now = shown.count(ASK.encode())
             os.write(terminal, b"\x1b[1;1R" * (now - asked))
             asked = now
-            left = MOUSE_OFF in shown[: max(0, shown.rfind(ASK.encode()))]  # what was asked after it is answered
-            if keys and (left if len(keys) == 1 else asked and b"Quit" in shown):
+            if left and (asked and b"Quit" in shown if left == len(keys) else MOUSE_OFF in shown):
                 time.sleep(0.05)
-                os.write(terminal, keys.pop(0))
+                os.write(terminal, keys[-left])
+                left -= 1
         assert b"the shell got hello" in shown
     finally:
         os.close(terminal)

@@ -128,10 +128,15 @@ def test_textual_ends_after_an_error_as_we_make_it() -> None:
 
 def test_textual_reads_keys_as_we_end_it() -> None:
     """What is typed after the end of a view would be lost again, or its driver's thread never end."""
+    from textual._xterm_parser import XTermParser
     from textual.drivers.linux_driver import LinuxDriver
 
     source = inspect.getsource(LinuxDriver)
+    assert "parser = XTermParser(self._debug)" in source
     assert "while not self.exit_event.is_set():\n                process_selector_events(" in source
+    assert "self.run_input_thread()" in source
+    assert [*XTermParser().feed("a")]
+    assert not [*XTermParser().tick()]
     assert "self._key_thread.join()" in source
     assert callable(LinuxDriver._disable_mouse_support)
 

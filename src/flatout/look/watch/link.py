@@ -4,19 +4,27 @@ Over a slow link, screens would queue up on their way, and keys would seem dead 
 that is asked for its cursor's place (DSR, ECMA-48 8.3.35) answers in the order of what it gets. So the question after a
 repaint is answered when that repaint is on the screen; until then the next one is held back.
 
-The last question comes when the view ends. What the terminal itself had to say, such as where the mouse is, comes
-before its answer. What comes after it was typed for the shell, and is left there.
+Keys are read one by one, and none after the one that quits: nobody may put back what was read, and what was typed next
+was typed for the shell. If the terminal itself may have something to say yet, such as where the mouse is, a last
+question is asked, and read up to its answer. Only what is typed in that moment is lost.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import signal
-from collections.abc import Callable
+import threading
+import time
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from textual.events import CursorPosition
+from textual._xterm_parser import XTermParser
+from textual.drivers.linux_driver import LinuxDriver
+from textual.events import CursorPosition, Key, MouseEvent
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -38,6 +46,16 @@ LAST = 3.0
 as if it were typed."""
 
 
+QUICK = 0.05
+"""Seconds: a terminal that answers within them has said by then what it had to say."""
+
+STILL = 0.5
+"""Seconds without a word of the mouse after which none is expected any more."""
+
+QUITS = 1.0
+"""Seconds in which a key that quits has quit."""
+
+
 class Link:
     """The way to one terminal.
 
@@ -51,6 +69,8 @@ class Link:
         self._written = 0
         self._answers: bool | None = None  # None before the first question was answered, or was not
         self._timer: asyncio.TimerHandle | None = None
+        self._asked_at = 0.0
+        self.quick = False  # whether the last answer came within `QUICK`
 
     @property
     def answers(self) -> bool:
@@ -63,6 +83,7 @@ class Link:
         if self._answers is False or self._timer is not None or self._written < ENOUGH:
             return
         self._written = 0
+        self._asked_at = time.monotonic()
         ask()
         self._held.enter_context(self._hold())
         patience = LONGEST if self._answers else FIRST
@@ -72,6 +93,7 @@ class Link:
         """Hear that the terminal has shown what it was sent."""
         if self._timer is not None:
             self._timer.cancel()
+            self.quick = time.monotonic() - self._asked_at <= QUICK
             self._go_on(answers=True)
 
     def _go_on(self, answers: bool) -> None:
@@ -79,47 +101,89 @@ class Link:
         self._held.close()
 
 
-def with_link(kind: type[Driver], link: Link) -> type[Driver]:
-    """A kind of driver that tells a link what it writes, and leaves to the shell what is typed after the end.
+class Linked(LinuxDriver):
+    """A driver that tells a link what it writes, and leaves to the shell what is typed after the end.
 
-    Textual's own driver goes on reading for a moment, and throws away what has come by then. Nobody may put back what
-    was read, so this one stops reading in time.
+    Textual's own driver reads many keys at once, goes on reading for a moment, and throws away what has come by then.
+
+    Attributes:
+        link: the link.
+        quits: whether a key quits, as things are. It is called in the thread that reads.
     """
 
-    class Linked(kind):  # type: ignore[misc, valid-type]
-        _unanswered = 0
-        _leaves = False
+    link: Link
+    quits: Callable[[str], bool]
 
-        def write(self, data: str) -> None:
-            super().write(data)
-            link.wrote(len(data), self._ask)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unanswered = 0
+        self._leaves = False
+        self._left = threading.Event()
+        self._mouse_at = 0.0
 
-        def _ask(self) -> None:
-            self._unanswered += 1
-            super().write(ASK)
+    def write(self, data: str) -> None:
+        """Write, and tell the link."""
+        super().write(data)
+        self.link.wrote(len(data), self._ask)
 
-        def process_message(self, message: Message) -> None:
-            if isinstance(message, CursorPosition):
-                self._unanswered -= 1
-                if self._leaves and self._unanswered <= 0:
-                    self.exit_event.set()  # it is looked at before the next reading, in this thread
-            super().process_message(message)
+    def _ask(self) -> None:
+        self._unanswered += 1
+        super().write(ASK)
 
-        def disable_input(self) -> None:
-            reads = getattr(self, "_key_thread", None)
-            if reads is None or not link.answers:
-                super().disable_input()
-            elif reads.is_alive():  # Textual calls this twice
-                self._disable_mouse_support()
-                self._leaves = True
+    def run_input_thread(self) -> None:
+        """Read key by key, until the end."""
+        parser, decode = XTermParser(self._debug), getincrementaldecoder("utf-8")("replace").decode
+        with selectors.DefaultSelector() as ready:
+            ready.register(self.fileno, selectors.EVENT_READ)
+            while not self.exit_event.is_set():
+                if ready.select(0.1):
+                    if not (read := os.read(self.fileno, 1)):
+                        return
+                    if text := decode(read):
+                        self._hear(parser.feed(text))
+                self._hear(parser.tick())
+
+    def _hear(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            self.process_message(message)
+
+    def process_message(self, message: Message) -> None:
+        """Hear of a key, the mouse, or an answer."""
+        if isinstance(message, CursorPosition):
+            self._unanswered -= 1
+            if self._leaves and self._unanswered <= 0:
+                self.exit_event.set()  # it is looked at before the next reading, in this thread
+        elif isinstance(message, MouseEvent):
+            self._mouse_at = time.monotonic()
+        super().process_message(message)
+        if isinstance(message, Key) and not self._leaves and self.quits(message.key):
+            self._left.wait(QUITS)  # what comes next is perhaps not for this view
+
+    def disable_input(self) -> None:
+        """Read no more than what the terminal itself has to say."""
+        reads = self._key_thread
+        if reads is None or not self.link.answers:
+            super().disable_input()
+        elif reads.is_alive():  # Textual calls this twice
+            self._disable_mouse_support()
+            self._leaves = True
+            if self._unanswered or not self.link.quick or time.monotonic() - self._mouse_at < STILL:
                 self._ask()
-                self.flush()
-                reads.join(LAST)
-                self._leaves = False
-                if reads.is_alive():
-                    super().disable_input()
-                else:
-                    signal.signal(signal.SIGWINCH, signal.SIG_DFL)
-                    self.exit_event.clear()
+            else:
+                self.exit_event.set()
+            self.flush()
+            self._left.set()
+            reads.join(LAST)
+            self._leaves = False
+            if reads.is_alive():
+                super().disable_input()
+            else:
+                signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+                self.exit_event.clear()
 
-    return Linked
+
+def with_link(kind: type[Driver], link: Link, quits: Callable[[str], bool]) -> type[Driver]:
+    """The driver of a terminal as a `Linked` one; any other as it is."""
+    return (
+        type("LinkedDriver", (Linked,), {"link": link, "quits": staticmethod(quits)}) if kind is LinuxDriver else kind
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.widgets import Input
 
 from .help import HelpScreen
 from .link import Link, with_link
@@ -41,7 +42,11 @@ class View(App[None]):
 
     def get_driver_class(self) -> type[Driver]:
         """The driver of this system, with a link that knows whether the terminal is behind."""
-        return with_link(super().get_driver_class(), self._link)
+        return with_link(super().get_driver_class(), self._link, self._quits)
+
+    def _quits(self, key: str) -> bool:
+        """Whether a key quits now, and is not typed into a field."""
+        return key == "ctrl+c" or (key == "q" and not isinstance(self.focused, Input))
 
     def on_cursor_position(self) -> None:
         """Hear that the terminal has caught up."""
