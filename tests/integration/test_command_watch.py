@@ -34,6 +34,7 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 """A colour that is set, and not the terminal's own."""
 
 MOUSE_OFF = b"\x1b[?1003l"
+MOVED = b"\x1b[<35;10;5M"
 
 
 class Terminal:
@@ -138,7 +139,7 @@ def test_a_run_is_watched_through_a_kill_to_its_end(tmp_path: Path, terminal: Te
             terminal.shows(name, "ended with 0")
 
 
-@pytest.mark.parametrize("keys", [[b"q", b"hello\n"], [b"qhello\n"]], ids=["next", "at once"])
+@pytest.mark.parametrize("keys", [[b"q", b"hello\n"], [b"qhello\n"], [MOVED + b"q", b"hello\n"]])
 def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path, keys: list[bytes]) -> None:
     """The beginning of the next command would be missing, and the rest of it be run."""
     RunFile.open(tmp_path / "out.jsonl.flatout", job={}).close_now()
@@ -148,15 +149,17 @@ def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path, keys: list[bytes])
         os.chdir(tmp_path)
         os.execvpe("sh", ["sh", "-c", watch], {**os.environ, "TERM": "xterm-256color"})
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    shown, asked, left = b"", 0, len(keys)
+    shown, asked, asked_at, left = b"", 0, 0.0, len(keys)
     try:
         while b"the shell got" not in shown:
             assert select.select([terminal], [], [], PATIENCE)[0], shown
             shown += os.read(terminal, 65_536)
             now = shown.count(ASK.encode())
             os.write(terminal, b"\x1b[1;1R" * (now - asked))
-            asked = now
-            if left and (asked and b"Quit" in shown if left == len(keys) else MOUSE_OFF in shown):
+            asked, asked_at = now, asked_at if now == asked else time.monotonic()
+            answered = shown[: max(0, shown.rfind(ASK.encode()))] if MOVED in keys[0] else shown
+            still = b"Quit" in shown and time.monotonic() - asked_at > 1.0  # all that was asked is answered
+            if left and (still if left == len(keys) else MOUSE_OFF in answered):
                 time.sleep(0.05)
                 os.write(terminal, keys[-left])
                 left -= 1

@@ -165,6 +165,7 @@ class Runner:
                 store.set_fact(BUDGET, progress.budget)
                 store.set_fact(COST, progress.whole.cost)
                 outcome = await self._finish()
+                progress.elapsed = ended_at - store.opened_at  # the output was written after that
             finally:
                 state: RunState = "finished" if job.left == 0 else "interrupted"
                 self._note_prompt_cache()

@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from flatout import ConfigError, Limits, RunMismatch, StoreError
+from flatout.look.course import Course, at_work
 from flatout.runs import opened as runs
 from flatout.runs import stored as keeping
 from flatout.runs.input.begun import Input
@@ -58,6 +60,32 @@ class Job:
     def state(self) -> str:
         with RunReader.open(self.run_file) as reader:
             return reader.info().state
+
+
+def test_the_summary_tells_the_time_that_the_file_tells(tmp_path: Path) -> None:
+    """The summary would say 2 min 20 s, and watch and report of the same run 2 min 19 s."""
+    job = Job(tmp_path)
+    job.write(ROWS)
+
+    async def main() -> Runner:
+        runner = job.prepared()
+        await asyncio.sleep(0.05)  # what comes between taking up the file and asking
+        finish = runner._finish
+
+        async def late() -> RunEnd:
+            await asyncio.sleep(0.05)  # the output is written
+            runner.refresh()
+            return await finish()
+
+        with patch.object(runner, "_finish", late):
+            await runner.run()
+        return runner
+
+    elapsed = asyncio.run(main()).progress.elapsed
+    with RunReader.open(job.run_file) as reader:
+        course = Course()
+        course.refresh(reader)
+    assert at_work(course.happenings, (), None) == pytest.approx(elapsed, abs=0.01)
 
 
 @pytest.fixture

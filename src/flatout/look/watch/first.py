@@ -20,6 +20,9 @@ from . import words
 from .glance import Glance
 from .plot import PAUSED, draw
 
+LEAST = 60.0
+"""The fewest seconds that the plot of a run shows, unless the window is smaller."""
+
 WINDOWS = (300.0, 60.0, 1_800.0, None)
 """Seconds that the plot shows, one after the other; None for the whole run."""
 
@@ -175,4 +178,6 @@ class FirstScreen(Screen[None]):
             whole = self._window == 0 or window is None
             return (first if whole else max(first, last - (window or 0.0))), last
         until = glance.at if glance.at - last > 5 * max(known[-1].seconds for known in stretches) else last
-        return (first, until) if window is None else (until - window, until)
+        if window is None:
+            return first, until
+        return max(until - window, min(first, until - LEAST)), until  # a run that has just begun fills the plot

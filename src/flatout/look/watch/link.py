@@ -46,11 +46,8 @@ LAST = 3.0
 as if it were typed."""
 
 
-QUICK = 0.05
-"""Seconds: a terminal that answers within them has said by then what it had to say."""
-
-STILL = 0.5
-"""Seconds without a word of the mouse after which none is expected any more."""
+STILL = 5.0
+"""Seconds without a word of the mouse after which none is on its way any more, also over a slow link."""
 
 QUITS = 1.0
 """Seconds in which a key that quits has quit."""
@@ -69,8 +66,6 @@ class Link:
         self._written = 0
         self._answers: bool | None = None  # None before the first question was answered, or was not
         self._timer: asyncio.TimerHandle | None = None
-        self._asked_at = 0.0
-        self.quick = False  # whether the last answer came within `QUICK`
 
     @property
     def answers(self) -> bool:
@@ -83,7 +78,6 @@ class Link:
         if self._answers is False or self._timer is not None or self._written < ENOUGH:
             return
         self._written = 0
-        self._asked_at = time.monotonic()
         ask()
         self._held.enter_context(self._hold())
         patience = LONGEST if self._answers else FIRST
@@ -93,7 +87,6 @@ class Link:
         """Hear that the terminal has shown what it was sent."""
         if self._timer is not None:
             self._timer.cancel()
-            self.quick = time.monotonic() - self._asked_at <= QUICK
             self._go_on(answers=True)
 
     def _go_on(self, answers: bool) -> None:
@@ -119,7 +112,7 @@ class Linked(LinuxDriver):
         self._unanswered = 0
         self._leaves = False
         self._left = threading.Event()
-        self._mouse_at = 0.0
+        self._mouse_at = -STILL
 
     def write(self, data: str) -> None:
         """Write, and tell the link."""
@@ -167,7 +160,7 @@ class Linked(LinuxDriver):
         elif reads.is_alive():  # Textual calls this twice
             self._disable_mouse_support()
             self._leaves = True
-            if self._unanswered or not self.link.quick or time.monotonic() - self._mouse_at < STILL:
+            if self._unanswered or time.monotonic() - self._mouse_at < STILL:
                 self._ask()
             else:
                 self.exit_event.set()
