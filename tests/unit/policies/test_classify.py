@@ -8,7 +8,7 @@ import pytest
 
 from flatout import errors
 from flatout.errors import CallError
-from flatout.policies.failures.decision import Decision, Repeats, Sign, advice, decide, may_have_billed, sign
+from flatout.policies.failures.decision import Decision, Repeats, Sign, advice, advice_on, decide, may_have_billed, sign
 from flatout.values import Reply
 
 CLASSES = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, CallError)]
@@ -64,6 +64,13 @@ def test_a_path_that_does_not_exist_stops_the_target() -> None:
     error = errors.InvalidRequest("x", code="path_not_found")
     assert decide(error) is Decision.STOP_TARGET
     assert "base_url" in advice(error)
+
+
+def test_a_few_cut_off_answers_are_no_wrong_address() -> None:
+    """``flatout status`` knows the class alone, and would send people to an address that answers all other calls."""
+    told = advice_on("ProtocolError")
+    assert told.startswith("run again")
+    assert "base_url" in told
 
 
 @pytest.mark.parametrize("name", ["first_byte", "between_bytes"])

@@ -195,7 +195,7 @@ _MAX_TOKENS = "max_tokens (--param max_tokens=…)"
 _ADVICE: dict[type[CallError], str] = {
     errors.ConnectError: "check the address, the network and any proxy; is the server running?",
     errors.AttemptTimeout: f"raise timeout= (--timeout), or ask for shorter answers with {_MAX_TOKENS}",
-    errors.ProtocolError: "check that base_url points at the API itself and ends with its version, such as /v1",
+    errors.ProtocolError: "run again; if all calls fail, base_url must point at the API and end with /v1 or the like",
     errors.TransportError: "run again: the connection failed, not the call",
     errors.RateLimited: "state your limits (rpm, tpm) so that flatout keeps below them, or raise the deadline",
     errors.QuotaExhausted: "top up the account or raise its spending limit, then run again to resume",
