@@ -34,6 +34,7 @@ COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9\d|10\d)[;m]")
 """A colour that is set, and not the terminal's own."""
 
 MOUSE_OFF = b"\x1b[?1003l"
+FOCUS_OFF = b"\x1b[?1004l"
 MOVED = b"\x1b[<35;10;5M"
 
 
@@ -157,9 +158,11 @@ def test_what_is_typed_after_q_is_the_shell_s(tmp_path: Path, keys: list[bytes])
             now = shown.count(ASK.encode())
             os.write(terminal, b"\x1b[1;1R" * (now - asked))
             asked, asked_at = now, asked_at if now == asked else time.monotonic()
-            answered = shown[: max(0, shown.rfind(ASK.encode()))] if MOVED in keys[0] else shown
+            gone = (
+                MOUSE_OFF in shown[: max(0, shown.rfind(ASK.encode()))] or FOCUS_OFF in shown
+            )  # nothing is read any more
             still = b"Quit" in shown and time.monotonic() - asked_at > 1.0  # all that was asked is answered
-            if left and (still if left == len(keys) else MOUSE_OFF in answered):
+            if left and (still if left == len(keys) else gone):
                 time.sleep(0.05)
                 os.write(terminal, keys[-left])
                 left -= 1
