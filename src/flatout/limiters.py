@@ -379,5 +379,5 @@ class Limiters:
             hosted=endpoint.key_required,  # a server that needs no key is most likely the user's own
         )
         if shared is not None and not isinstance(shared, SharedLimits):
-            shared.attend(name, limit.queue, self._events.emit, self._reporter(limit, target.limited))
+            shared.attend(name, limit.queue, self._events.emit, self._reporter(limit, target.limited), estimator)
         return Limiter(limit, estimator, partial(pacer, shared=None), given)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from flatout.cluster.redis import SCRIPT, arguments, results
-from flatout.policies.pacing.exchange import Ask, CellAsk, News, SlotsAsk, Told
+from flatout.policies.pacing.exchange import Ask, CellAsk, News, SlotsAsk, Told, Usual
 from flatout.policies.pacing.leases import Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.reports import Report, Reports, Summed, Sums
@@ -64,6 +64,8 @@ ASKS = st.builds(
     slots=st.lists(SLOTS, max_size=1).map(tuple),
     told=st.lists(st.builds(Told, st.sampled_from(["rpm", "tpm"]), RATES, st.just(60.0)), max_size=2).map(tuple),
     version=st.sampled_from([0.0, 1.0]),
+    more=st.booleans(),
+    usual=st.lists(st.builds(Usual, st.tuples(*4 * [AMOUNTS]), *3 * [AMOUNTS]), max_size=1).map(tuple),
 )
 
 COUNTS = st.integers(0, 1_000)

@@ -199,6 +199,25 @@ def test_tokens_and_requests_in_flight_are_shared_too(run):
     assert together["tokens_admitted"] >= 0.9 * one["tokens_admitted"]
 
 
+def test_many_workers_use_a_limit_on_tokens_beside_one_on_requests_in_flight(run):
+    """Workers that wait for tokens would hold the slots of those whose turn it is, and most of both lie idle."""
+    given = {"rpm": RPM, "tpm": 12_000}
+
+    async def course(world):
+        world.start(64, concurrency=20, **given)
+        await asyncio.sleep(20.0)
+        before, exchanges = stats(world), world.exchanges
+        await asyncio.sleep(120.0)
+        after = stats(world)
+        assert (after["tokens_admitted"] - before["tokens_admitted"]) / 2.0 >= 0.94 * given["tpm"]
+        assert world.exchanges - exchanges <= 20 * (after["admitted"] - before["admitted"])
+        assert after["refused"] == 0
+        assert after["most_in_flight"] <= 20
+
+    server = {"burst": 15.0, "latency": 2.0, "output_tokens": 60, "reserve_max_tokens": False, **given}
+    run(World(provider(**server), 0.01, 4, steady=0.7, words=250), course)
+
+
 def test_workers_with_different_limits_keep_to_the_smallest_and_say_so(run, caplog):
     """The most generous worker's limits would be used, and the provider refuse what is above the true ones."""
 

@@ -262,16 +262,19 @@ class Admission:
         if pacer.aimd is None:  # with `aimd`, each end lets only one go anyway
             self._yielding.gone(loop, self.drain, pacer, loop)
 
-    def costs(self) -> Iterator[Mapping[str, float]]:
+    def costs(self, anew: bool, /) -> Iterator[Mapping[str, float]]:
         """What each call that waits takes of the target's limits, by name, the next one first.
 
-        Its tokens are guessed now, and not again: a call should take what was asked for it of limits that are shared.
+        A call should take what it was granted of limits that are shared, so its tokens are not guessed again later.
+
+        Args:
+            anew: whether to guess again nevertheless, because no call was granted anything.
         """
         pacer = self.pacer
         if pacer is None:
             return
         for waiter in self.waiting:
-            if pacer.counts_tokens and not waiter.guessed:
+            if pacer.counts_tokens and (anew or not waiter.guessed):
                 if self._guess(pacer, waiter.need, waiter.call) is not None:
                     continue  # it is refused when it comes to the front
                 waiter.guessed = True

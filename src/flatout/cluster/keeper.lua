@@ -10,17 +10,20 @@
 -- ARGV[4…] what `News` holds
 -- Returns a `Granted`, as MessagePack; then what `Read` holds: its end, the kept state, the batches.
 
-local FAR, AGAIN, ACTIVE, SILENT, STEP, QUIET, RETURN = 2.5, 1, 10, 1, 0.5, 0.5, 0.8
+local FAR, LEAD, SOON, EARLY, AGAIN, PATIENT, LATE = 2.5, 0.75, 0.25, 0.8, 0.25, 5, 0.7
+local HEARTBEAT, SLOTS_HEARTBEAT, ACTIVE, SILENT, STEP, QUIET, RETURN = 4, 0.3, 10, 1, 0.5, 0.5, 0.8
 
 -- The places of the fields: MessagePack arrays, counted from 1.
 local WORKER, SINCE, SHARE, PAUSE, ALONE, LEAVES, CELLS, SLOTS, TOLD, VERSION = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local NUMBER = 11
+local NUMBER, MORE, USUAL = 11, 12, 13
 local K_OFFSET, K_LAST, K_PAUSED, K_RETURNING, K_CLAIMED, K_VERSION, K_CELLS, K_WORKERS = 1, 2, 3, 4, 5, 6, 7, 8
-local K_HEARD = 9
+local K_HEARD, K_USUAL = 9, 10
 local C_NAME, C_TAT, C_LOWEST, C_LOWEST_AT, C_TAKEN, C_BY = 1, 2, 3, 4, 5, 6
-local W_NAME, W_SEEN, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_WAITS, W_NUMBER = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local W_NAME, W_SEEN, W_DUE, W_SHARE, W_SLOTS, W_WANT, W_HELD_AT, W_NEEDED_AT, W_WAITS = 1, 2, 3, 4, 5, 6, 7, 8, 9
+local W_TAKES, W_NUMBER = 10, 11
 local A_NAME, A_RATE, A_BURST, A_KEEPS, A_WANT, A_FIRST, A_UNUSED, A_SETTLED, A_FOLLOWS = 1, 2, 3, 4, 5, 6, 7, 8, 9
 local S_MOST, S_HELD, S_WANT, S_NAME, S_FOLLOWS = 1, 2, 3, 4, 5
+local U_ANSWERS = 4
 local T_NAME, T_LIMIT, T_WINDOW, T_AT = 1, 2, 3, 4
 
 local gone = {}  -- the names of workers that are no longer counted
@@ -47,7 +50,7 @@ end
 local function met(keeper, ask, known, now)
   local workers = {}
   for _, each in ipairs(keeper[K_WORKERS]) do
-    if each == known or now - each[W_SEEN] < ACTIVE then
+    if each == known or now - each[W_DUE] < ACTIVE then
       workers[#workers + 1] = each
     else
       gone[#gone + 1] = each[W_NAME]
@@ -55,7 +58,7 @@ local function met(keeper, ask, known, now)
   end
   keeper[K_WORKERS] = workers
   if not known then
-    known = {ask[WORKER], now, ask[SHARE], 0, 0, 0, 0, 0, 0}
+    known = {ask[WORKER], now, now, ask[SHARE], 0, 0, 0, 0, 0, 0, 0}
     workers[#workers + 1] = known
     keeper[K_CLAIMED] = keeper[K_CLAIMED] + ask[SHARE]
   end
@@ -98,20 +101,31 @@ local function corrected(keeper, ask, worker, now)
   return cell
 end
 
-local function again_of(keeper, worker, ahead, seconds, now)
-  local before = 0
-  for _, each in ipairs(keeper[K_WORKERS]) do
-    if each[W_WAITS] > 0 and (each[W_WAITS] < worker[W_WAITS] or worker[W_WAITS] == 0) then before = before + 1 end
+local function turn_of(keeper, ask, worker, ahead, seconds, now, room)
+  if seconds == 0 then
+    if not ask[MORE] then worker[W_WAITS] = 0 end
+    return false, 0
   end
-  if seconds == 0 or ahead <= (before > 0 and FAR / 2 or FAR) then
-    worker[W_WAITS] = 0
-    return 0
+  local before, others = 0, 0
+  for _, each in ipairs(keeper[K_WORKERS]) do
+    if each ~= worker and each[W_WAITS] > 0 and now < each[W_DUE] + LATE then
+      others = others + each[W_TAKES]
+      local same = each[W_WAITS] == worker[W_WAITS] and each[W_NAME] < worker[W_NAME]
+      if worker[W_WAITS] == 0 or each[W_WAITS] < worker[W_WAITS] or same then before = before + each[W_TAKES] end
+    end
+  end
+  worker[W_TAKES] = seconds
+  local late = ahead <= SOON * FAR
+  if room and (late or ahead + before <= FAR) then
+    worker[W_WAITS] = ask[MORE] and now or 0
+    local wait = EARLY * (ahead + seconds + (late and 0 or others)) - LEAD * FAR
+    return true, ask[MORE] and min(PATIENT, max(0, wait)) or 0
   end
   if worker[W_WAITS] == 0 then worker[W_WAITS] = now end
-  return max(AGAIN, ahead - FAR + before * seconds / 2)
+  return false, min(PATIENT, max(AGAIN, EARLY * (ahead + before) - LEAD * FAR))
 end
 
-local function leases_of(keeper, ask, worker, now)
+local function leases_of(keeper, ask, worker, now, room)
   local closed, at, seconds = max(keeper[K_PAUSED], keeper[K_RETURNING]), now, 0
   local cells, granted = {}, {}
   for place, each in ipairs(ask[CELLS]) do
@@ -131,9 +145,9 @@ local function leases_of(keeper, ask, worker, now)
       seconds = max(seconds, each[A_WANT] / cell[C_LOWEST])
     end
   end
-  local again = again_of(keeper, worker, at - now, seconds, now)
+  local goes, again = turn_of(keeper, ask, worker, at - now, seconds, now, room)
   for place, each in ipairs(ask[CELLS]) do
-    local cell, units = cells[place], again == 0 and each[A_WANT] or 0
+    local cell, units = cells[place], goes and each[A_WANT] or 0
     if units > 0 then cell[C_BY] = ask[WORKER] end
     cell[C_TAKEN] = cell[C_TAKEN] + units
     granted[place] = {units, cell[C_TAT] - now, cell[C_LOWEST], cell[C_TAKEN]}
@@ -169,7 +183,7 @@ local function slots_of(keeper, ask, worker, now)
   local others, hungry, using, before = 0, false, 1, 0
   if worker[W_SLOTS] > 0 then worker[W_HELD_AT] = now end
   for _, each in ipairs(keeper[K_WORKERS]) do
-    if each ~= worker and now - each[W_SEEN] < SILENT then
+    if each ~= worker and now < each[W_DUE] + LATE then
       others = others + each[W_SLOTS]
       hungry = hungry or each[W_WANT] > each[W_SLOTS]
       if each[W_WANT] > 0 then
@@ -178,7 +192,6 @@ local function slots_of(keeper, ask, worker, now)
       end
     end
   end
-  worker[W_SLOTS], worker[W_WANT] = 0, 0
   local allowed = 0
   for _, slots in ipairs(ask[SLOTS]) do
     local most = lowest_of(keeper, slots, now)
@@ -190,9 +203,44 @@ local function slots_of(keeper, ask, worker, now)
       allowed = min(allowed, max(1, part), max(0, most - others - before))
     end
     if keeper[K_RETURNING] > now then allowed = min(allowed, slots[S_HELD]) end
-    worker[W_SLOTS], worker[W_WANT] = max(slots[S_HELD], allowed), slots[S_WANT]
   end
   return allowed, others
+end
+
+local function kept_of(ask, worker, slots, leases)
+  local needs, goes = false, false
+  for place, each in ipairs(ask[CELLS]) do
+    needs = needs or each[A_WANT] > 0
+    goes = goes or (leases[place][1] > 0)
+  end
+  local waits = needs and not goes
+  worker[W_SLOTS], worker[W_WANT] = 0, 0
+  for _, each in ipairs(ask[SLOTS]) do
+    slots = waits and min(slots, each[S_HELD]) or slots
+    worker[W_SLOTS] = max(each[S_HELD], slots)
+    worker[W_WANT] = waits and worker[W_SLOTS] or each[S_WANT]
+  end
+  return slots
+end
+
+local function beat_of(keeper, ask, worker, again, others, now)
+  local beat = max(HEARTBEAT, again, worker[W_DUE] - now)
+  for _, each in ipairs(ask[SLOTS]) do
+    if worker[W_SLOTS] > 0 and 2 * (others + worker[W_SLOTS]) > lowest_of(keeper, each, now) then
+      beat = SLOTS_HEARTBEAT
+    end
+  end
+  worker[W_DUE] = now + beat
+  return beat
+end
+
+local function usual_of(keeper, ask)
+  for _, each in ipairs(ask[USUAL]) do
+    local known = keeper[K_USUAL][1]
+    if known and known[U_ANSWERS] > each[U_ANSWERS] then return keeper[K_USUAL] end
+    keeper[K_USUAL] = ask[USUAL]
+  end
+  return {}
 end
 
 local function given_of(keeper, ask, now)
@@ -236,14 +284,14 @@ local function was_away(keeper, ask, now)
 end
 
 local function late(keeper)
-  return {0, 0, #keeper[K_WORKERS], 0, 0, 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST], {}}, true
+  return {0, 0, #keeper[K_WORKERS], 0, 0, 0, 0, {}, 0, 0, keeper[K_VERSION], {}, keeper[K_LAST], {}, {}}, true
 end
 
 local function exchange(keeper, clock, ask)
   local known = named(keeper[K_WORKERS], ask[WORKER])
   if known and ask[NUMBER] <= known[W_NUMBER] then return late(keeper) end
   local now = present(keeper, clock, ask, known)
-  local forgot = not known and 0 <= ask[SINCE] and ask[SINCE] < ACTIVE
+  local forgot = not known and ask[SINCE] >= 0
   local away = forgot or ask[ALONE] and was_away(keeper, ask, now)
   local worker = met(keeper, ask, known, now)
   if away and now > keeper[K_RETURNING] + RETURN then
@@ -252,8 +300,12 @@ local function exchange(keeper, clock, ask)
   end
   pause(keeper, ask[PAUSE], now)
   hear(keeper, ask[TOLD], now)
-  local leases, again = leases_of(keeper, ask, worker, now)
   local slots, others = slots_of(keeper, ask, worker, now)
+  local room = true
+  for _, each in ipairs(ask[SLOTS]) do room = room and slots > each[S_HELD] end
+  local leases, again = leases_of(keeper, ask, worker, now, room)
+  slots = kept_of(ask, worker, slots, leases)
+  local beat = beat_of(keeper, ask, worker, again, others, now)
   local using = using_of(keeper, ask, worker, now)
   if ask[LEAVES] then
     local _, place = named(keeper[K_WORKERS], ask[WORKER])
@@ -267,6 +319,7 @@ local function exchange(keeper, clock, ask)
     share_of(keeper, ask, worker),
     using,
     again,
+    beat,
     leases,
     slots,
     others,
@@ -274,6 +327,7 @@ local function exchange(keeper, clock, ask)
     ask[VERSION] ~= keeper[K_VERSION] and told_by(keeper, now) or {},
     now,
     given_of(keeper, ask, now),
+    usual_of(keeper, ask),
   }
 end
 
@@ -353,7 +407,7 @@ local function hear_report(worker, given, clock)
 end
 
 local state = redis.call('GET', KEYS[1])
-local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, 0, {}, {}, {}}
+local keeper = state and cmsgpack.unpack(state) or {0, 0, 0, -ACTIVE, 0, 0, {}, {}, {}, {}}
 local ask = cmsgpack.unpack(ARGV[1])
 local granted, overtaken = exchange(keeper, clock, ask)
 redis.call('SET', KEYS[1], cmsgpack.pack(keeper), 'EX', ARGV[2])  -- first: a full server refuses it, and with it all

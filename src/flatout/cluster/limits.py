@@ -19,6 +19,7 @@ from flatout.policies.pacing.axis import DAY, USE
 from flatout.policies.pacing.exchange import CONCURRENCY, Ask, Granted, News, Read
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.team import Team
+from flatout.policies.pacing.tokens import Estimator
 from flatout.values.limits import UNITS
 
 from .reporter import Reporter
@@ -60,8 +61,12 @@ class Queue(Protocol):
         """The calls."""
         ...
 
-    def costs(self) -> Iterable[Mapping[str, float]]:
-        """What each of them takes of the target's limits, by name, the next one first."""
+    def costs(self, anew: bool, /) -> Iterable[Mapping[str, float]]:
+        """What each of them takes of the target's limits, by name, the next one first.
+
+        Args:
+            anew: whether to guess their tokens again.
+        """
         ...
 
     def look_again(self) -> None:
@@ -88,7 +93,14 @@ class LeasedLimits(Team):
         self._timer: asyncio.TimerHandle | None = None
         self._said: set[str] = set()  # the limits that were said to differ
 
-    def attend(self, target: str, queue: Queue, emit: Callable[[Event], None], reporter: Reporter) -> None:
+    def attend(
+        self,
+        target: str,
+        queue: Queue,
+        emit: Callable[[Event], None],
+        reporter: Reporter,
+        estimator: Estimator,
+    ) -> None:
         """Serve the calls of one queue.
 
         Args:
@@ -96,8 +108,10 @@ class LeasedLimits(Team):
             queue: the calls.
             emit: receives an event when the keeper is away or back.
             reporter: tells what comes of the calls.
+            estimator: guesses their tokens.
         """
         self._target, self._queue, self._emit, self._reporter = target, queue, emit, reporter
+        self.estimator = estimator
         self.waiting, self.costs = lambda: len(queue.waiting), queue.costs
 
     async def close(self) -> None:
@@ -116,9 +130,9 @@ class LeasedLimits(Team):
             self._asks_soon = True
             asyncio.get_running_loop().call_soon(self._begin)
 
-    def _begin(self, *, due: bool = False) -> None:
+    def _begin(self) -> None:
         self._asks_soon = False
-        if self._exchanging is None and not self._closed and (due or self.needs(_present())):
+        if self._exchanging is None and not self._closed and self.needs(_present()):
             self._exchanging = asyncio.get_running_loop().create_task(self._exchange_and_go_on())
 
     async def _exchange_and_go_on(self) -> None:
@@ -150,11 +164,16 @@ class LeasedLimits(Team):
             self._tell_back()
         self._tell_differences()
 
+    def _wake(self) -> None:
+        self._begin()
+        if self._exchanging is None:
+            self._set_timer()
+
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_at(self.due_at(loop.time()), lambda: self._begin(due=True))
+        self._timer = loop.call_at(self.due_at(loop.time()), self._wake)
 
     # What the user should know. It is logged whatever the level, and an event for those who listen.
 

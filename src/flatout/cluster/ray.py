@@ -17,7 +17,7 @@ from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.reports import Reports, Seen
 from flatout.values.place import Place
 
-FORMAT = 5
+FORMAT = 6
 """The version of the messages. Raise it if they change: programs with different versions use different actors."""
 
 NAMESPACE = "flatout"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import redis
     from redis.asyncio import Redis
 
-FORMAT = 6
+FORMAT = 7
 """The version of the state and the messages. Raise it if either changes: programs with different versions use different
 keys."""
 

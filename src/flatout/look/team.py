@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from flatout.cluster.links import link_to
 from flatout.errors import ConfigError
-from flatout.policies.pacing.leases import ACTIVE, Worker
+from flatout.policies.pacing.leases import ACTIVE
 from flatout.policies.pacing.reports import Report, Second, Seen, Sums
+from flatout.policies.pacing.turns import Worker
 from flatout.values.place import Place
 
 from .view import MINUTE, NAMES, units

@@ -14,8 +14,9 @@ from flatout.cluster.redis import reason
 from flatout.look.team import look_at_team
 from flatout.look.watch.help import HelpScreen
 from flatout.look.watch.team import WatchTeam
-from flatout.policies.pacing.leases import ACTIVE, Heard, Keeper, Worker
+from flatout.policies.pacing.leases import ACTIVE, Heard, Keeper
 from flatout.policies.pacing.reports import KEPT, Report, Second, Seen, Summed, Sums
+from flatout.policies.pacing.turns import Worker
 from flatout.values.place import place_of
 
 PLACE = place_of("redis://host:6379/0/team")
@@ -37,7 +38,7 @@ def seen(**more):
         "keeper": Keeper(
             last=CLOCK - 0.5,
             paused=CLOCK + 12.0,
-            workers=[Worker("a", CLOCK - 0.5), Worker("b", CLOCK - 3.0), Worker("c", CLOCK - ACTIVE - 1.0)],
+            workers=[Worker(name, CLOCK - ago, CLOCK) for name, ago in (("a", 0.5), ("b", 3.0), ("c", ACTIVE + 1.0))],
             heard=[Heard("rpm", 600.0, 60.0, CLOCK)],
         ),
         "summed": Summed(CLOCK - 60.0, Sums(1_234, 5, 12_340, 2_468, 0, 0.0, 1_239), NAME, LATELY),

@@ -10,13 +10,13 @@ def test_a_worker_that_has_more_than_its_part_gives_a_slot_up_as_soon_as_a_call_
     asked: list[int] = []
     slots = LeasedMembers(lambda: asked.append(slots.own))
     slots.fits(8.0, 0.0, 0.0)
-    slots.granted(8.0, 0.0, 0.0)
+    slots.granted(8.0, 0.0, 4.0, 0.0)
     for _ in range(8):
         assert slots.fits(8.0, slots.own, 0.0)
         slots.sent(0.0)
     asked.clear()
     slots.ended()
     assert asked == []
-    slots.granted(4.0, 4.0, 0.1)
+    slots.granted(4.0, 4.0, 4.0, 0.1)
     slots.ended()
     assert asked == [6]

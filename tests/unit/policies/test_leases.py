@@ -12,9 +12,12 @@ from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.gcra import BURST
 from flatout.policies.pacing.leased import ALONE
 from flatout.policies.pacing.leased_slots import POLL
-from flatout.policies.pacing.leases import ACTIVE, FAR, GRACE, RETURN, SILENT, Keeper
+from flatout.policies.pacing.leases import ACTIVE, GRACE, RETURN, SILENT, Keeper
 from flatout.policies.pacing.leases_log import SharedJournal
 from flatout.policies.pacing.team import LOOK, Team
+from flatout.policies.pacing.tokens import Estimator
+from flatout.policies.pacing.turns import FAR, PATIENT
+from flatout.values import Call, Usage
 
 RATE = 50.0
 
@@ -28,8 +31,9 @@ class Member:
         self.team = Team(name, self.now, self.ask)
         self.waiting = 100
         self.team.waiting = lambda: self.waiting
-        self.team.costs = lambda: [{}] * self.waiting
-        self.gcra = self.team.gcra("rpm", world.rate, BURST, self.now())
+        self.team.costs = lambda anew: [{}] * self.waiting
+        if world.rate:
+            self.gcra = self.team.gcra("rpm", world.rate, BURST, self.now())
         self.every, self.turns, self.sent, self.ends = 1, 0, 0, []
         self.wakes_at = world.now
 
@@ -141,7 +145,7 @@ class World:
                 member.turns += 1
                 if member.turns % member.every or member.wakes_at > self.now:
                     continue
-                if (member.asked and member.team.needs(now)) or member.team.due_at(now) <= now:
+                if (member.asked or member.team.due_at(now) <= now) and member.team.needs(now):
                     member.talk()
                 member.asked = False
                 member.send()
@@ -237,6 +241,27 @@ def test_where_few_calls_go_workers_take_turns_and_none_dies_with_much_of_the_li
     before = len(world.sent)
     world.run(20.0, step=0.05)
     assert len(world.sent) - before >= 19
+
+
+def test_workers_that_wait_are_silent_until_their_turn():
+    """Sixty-four machines would ask the keeper sixteen times a second for a limit of one call a second."""
+    world = World(64, 1.0)
+    world.run(40.0, step=0.05)
+    assert len(world.sent) >= 0.95 * 40.0
+    assert world.asked <= 64 * (1 + 40.0 / PATIENT) + 2 * len(world.sent)
+
+
+def test_what_one_worker_has_learnt_about_calls_is_the_others_at_their_next_word():
+    """Each of many workers would guess too much until it has seen its own answers, and leave a low limit unused."""
+    world = World(2)
+    for member in world.members:
+        member.team.estimator = Estimator()
+    told, other = (member.team.estimator for member in world.members)
+    for _ in range(20):
+        told.learn(told.need(Call(prompt="one two")), Usage(input_tokens=4, output_tokens=10))
+    for member in world.members:
+        member.talk()
+    assert other.need(Call(prompt="three")).output == told.usual.output < 25.0
 
 
 def test_one_that_has_calls_gets_the_whole_limit_beside_many_that_have_none():
@@ -455,7 +480,7 @@ def slots(world, most, seconds, lasts=0.5):
                 team.members.sent(now)
                 member.ends.append(world.now + lasts)
                 member.sent += 1
-            if (member.asked and team.needs(now)) or team.due_at(now) <= now:
+            if (member.asked or team.due_at(now) <= now) and team.needs(now):
                 member.talk()
             member.asked = False
         seen.append(sum(len(member.ends) for member in world.members))
@@ -465,7 +490,7 @@ def slots(world, most, seconds, lasts=0.5):
 @pytest.mark.parametrize(("count", "most"), [(2, 8), (4, 10), (4, 2), (16, 40)])
 def test_no_more_are_in_flight_than_may_be_and_all_workers_have_their_part(count, most):
     """A server of few slots would push back what is too much, or answer one worker alone."""
-    world = World(count)
+    world = World(count, rate=0.0)
     seen = slots(world, most, 20.0)
     assert max(seen) <= most
     assert sum(seen[200:]) / len(seen[200:]) >= 0.8 * most
@@ -474,7 +499,7 @@ def test_no_more_are_in_flight_than_may_be_and_all_workers_have_their_part(count
 
 def test_a_worker_that_should_give_up_a_slot_asks_again_when_a_call_has_ended():
     """Workers that take turns would ask the keeper without a pause until their calls end: a hundred times a call."""
-    world = World(4)
+    world = World(4, rate=0.0)
     seen = slots(world, 3, 20.0)
     ended = sum(member.sent for member in world.members)
     assert world.asked <= 4 * 20.0 / POLL + ended
@@ -483,7 +508,7 @@ def test_a_worker_that_should_give_up_a_slot_asks_again_when_a_call_has_ended():
 
 def test_slots_of_a_worker_that_dies_are_free_within_a_second():
     """A server of eight slots would answer fewer and fewer calls after each crash."""
-    world = World(2)
+    world = World(2, rate=0.0)
     slots(world, 8, 5.0)
     world.members.pop()
     slots(world, 8, SILENT + 0.2)
@@ -492,7 +517,7 @@ def test_slots_of_a_worker_that_dies_are_free_within_a_second():
 
 def test_a_worker_that_stood_still_uses_no_slots_that_others_have_meanwhile():
     """A process that goes on finds its last exchange timed out, and would take the server for away."""
-    world = World(2)
+    world = World(2, rate=0.0)
     slots(world, 8, 5.0)
     stopped = world.members.pop()
     ask, _ = stopped.team.ask(stopped.now())
@@ -504,7 +529,7 @@ def test_a_worker_that_stood_still_uses_no_slots_that_others_have_meanwhile():
 
 def test_a_busy_worker_keeps_its_slots_while_a_keeper_that_fell_silent_is_away():
     """Its event loop is late when it finds out, and all its calls would wait until the keeper is back."""
-    world = World(1)
+    world = World(1, rate=0.0)
     assert max(slots(world, 8, 5.0)) == 8
     (member,) = world.members
     world.now = member.team.due_at(member.now()) - member.skew

@@ -7,7 +7,7 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flatout.policies.pacing.leases import FAR
+from flatout.policies.pacing.turns import FAR
 from flatout.policies.pacing.wanted import LEAST_CALLS, wanted
 
 COSTS = st.floats(1.0, 1_000.0)
@@ -16,7 +16,7 @@ COSTS = st.floats(1.0, 1_000.0)
 @given(st.lists(COSTS, min_size=1, max_size=12), st.floats(0.0, 3_000.0), st.floats(1.0, 1_000.0))
 def test_a_lease_and_what_is_held_already_are_whole_calls(costs, held, rate):
     """A worker would hold a rest that is too little for its next call, and nobody could use it."""
-    found = wanted(({"tpm": cost} for cost in costs), {"tpm": rate}, {"tpm": held}, 0.2)
+    found = wanted(({"tpm": cost} for cost in costs), {"tpm": rate}, {"tpm": held}, 0.2, lacks=True).units
     sums = list(accumulate(costs))
     if not found:
         assert held >= sums[-1] - 1e-6
@@ -31,7 +31,7 @@ def test_a_lease_lasts_as_long_as_it_should_by_the_limit_that_binds():
     """It would hold more of a day's requests than go in hours, because they are few beside those of a minute."""
 
     def calls(rates, seconds):
-        found = wanted([{}] * 100, rates, dict.fromkeys(rates, 0.0), seconds)
+        found = wanted([{}] * 100, rates, dict.fromkeys(rates, 0.0), seconds, lacks=True).units
         assert len({each.units for each in found.values()}) == 1
         return found["rpm"].units
 

@@ -43,7 +43,7 @@ class SlotsAsk(Struct, array_like=True, frozen=True):
 
     Attributes:
         most: how many all may have in flight, as far as the worker knows.
-        held: how many the worker keeps.
+        held: how many the worker keeps: for those in flight, and for the calls that its leases hold.
         want: how many it could use.
         name: `CONCURRENCY` for a number that was given, and another for one that the workers search for.
         follows: whether the worker was given no number itself, and goes by that of others.
@@ -65,12 +65,29 @@ class Told(Struct, array_like=True, frozen=True):
     age: float = 0.0
 
 
+class Usual(Struct, array_like=True, frozen=True):
+    """What is learnt about the tokens of a target's calls.
+
+    Attributes:
+        weights: tokens per character, extra byte, digit and white space; see `tokens`.
+        seen: answers from which they were learnt.
+        output: tokens of an answer, on average.
+        answers: answers that this is the average of.
+    """
+
+    weights: tuple[float, float, float, float]
+    seen: float
+    output: float
+    answers: float
+
+
 class Ask(Struct, array_like=True, frozen=True):
     """One worker's part of an exchange.
 
     Attributes:
         worker: its name, which nobody else has.
-        since: seconds since its last exchange, by its own clock; negative before the first.
+        since: seconds since its last exchange, by its own clock; negative before the first, and where that was so long
+            ago that the keeper may have forgotten the worker.
         share: the share of all limits that it believes to be its own while the keeper is away.
         pause: seconds for which nobody may send; 0 ends a pause, and a negative number changes nothing.
         alone: whether the worker went on without the keeper until now.
@@ -80,6 +97,8 @@ class Ask(Struct, array_like=True, frozen=True):
         told: what the provider told the worker since the last exchange.
         version: the version of the told limits that it knows.
         number: counts its exchanges, so that one that arrives after a later one changes nothing.
+        more: whether calls wait beyond those for which it asks, or which its leases hold.
+        usual: what it has learnt about the tokens of calls; nothing, or one.
     """
 
     worker: str
@@ -93,6 +112,8 @@ class Ask(Struct, array_like=True, frozen=True):
     told: tuple[Told, ...] = ()
     version: float = 0.0
     number: int = 0
+    more: bool = False
+    usual: tuple[Usual, ...] = ()
 
 
 class Lease(Struct, array_like=True, frozen=True):
@@ -127,7 +148,8 @@ class Granted(Struct, array_like=True, frozen=True):
         active: how many workers there are.
         share: the worker's share of all limits while the keeper is away.
         using: how many workers the limits are divided among.
-        again: seconds after which to ask again for the leases, since they would begin too late; 0 if they do not.
+        again: seconds after which to ask for the next leases, since it is others' turn; 0 if whenever it needs to.
+        beat: seconds after which the worker must be heard again.
         leases: one for each limit that was asked for, in that order.
         slots: how many requests the worker may have in flight; 0 if it did not ask.
         others: how many requests the others may have in flight.
@@ -135,6 +157,7 @@ class Granted(Struct, array_like=True, frozen=True):
         told: all of them, if the worker does not know this version.
         now: the keeper's present, by a clock that never goes back.
         given: limits that others were given lately: those for which the worker asked no lease.
+        usual: what another worker has learnt from more answers; nothing, or one.
     """
 
     pause: float
@@ -143,6 +166,7 @@ class Granted(Struct, array_like=True, frozen=True):
     share: float
     using: float
     again: float
+    beat: float
     leases: tuple[Lease, ...]
     slots: float
     others: float
@@ -150,6 +174,7 @@ class Granted(Struct, array_like=True, frozen=True):
     told: tuple[Told, ...]
     now: float
     given: tuple[Given, ...] = ()
+    usual: tuple[Usual, ...] = ()
 
 
 class News(Struct, frozen=True):

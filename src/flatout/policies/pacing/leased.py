@@ -24,6 +24,10 @@ SMOOTH = 0.1
 LITTLE = 0.05
 """The part of a call that may lack. It is settled afterwards: to ask for it might take longer than the rest lasts."""
 
+SETTLES = 0.25
+"""Seconds of a limit that calls took less, or more, than was thought, after which the keeper is told at once: others'
+turns come sooner, or later."""
+
 _ROUNDING = 1e-9
 
 
@@ -142,6 +146,8 @@ class LeasedGcra(Gcra):
     def give(self, cost: float) -> None:
         super().give(cost)
         self._settled += cost
+        if self.settles:
+            self._ask()
         if self._stretches:  # they begin earlier, or later, as what follows them does at the keeper
             seconds = min(cost / self.rate, max(0.0, self._stretches[0].tat - self._clock()))
             for each in self._stretches:
@@ -173,7 +179,12 @@ class LeasedGcra(Gcra):
     @property
     def lacks(self) -> bool:
         """Whether the leases do not last until there can be another, or do not hold what the first call needs."""
-        return self._looked and (not self._lasts() or self._leased_at(self._need) == math.inf)
+        return not self._lasts() or self._leased_at(self._need) == math.inf
+
+    @property
+    def settles(self) -> bool:
+        """Whether to tell the keeper at once what calls turned out to take."""
+        return abs(self._settled) > SETTLES * self.rate
 
     @property
     def held(self) -> float:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable
 
 from .exchange import CONCURRENCY, SlotsAsk
-from .leases import SILENT
+from .turns import LATE
+from .wanted import Next
 
 POLL = 0.1
 """Seconds after which a worker asks again for slots that it was not granted."""
 
-STAYS = 2.5 * SILENT
-"""Seconds after the keeper's last word in which a worker finds out that the keeper is away: it asks after 0.3 s, waits
-for 1.25 s, and its event loop may be late. A worker that finds out later stood still, and others have its slots."""
+STAYS = 2.2
+"""Seconds after the keeper's word was due in which a worker finds out that the keeper is away: it waits for 1.25 s, and
+its event loop may be late. A worker that finds out later stood still, and others have its slots."""
 
 
 class LeasedMembers:
@@ -33,6 +34,7 @@ class LeasedMembers:
         "_allowed",
         "_ask",
         "_away",
+        "_beat",
         "_follows",
         "_heard_at",
         "_most",
@@ -58,6 +60,7 @@ class LeasedMembers:
         self._most: float | None = None  # None where nothing bounds the requests of all
         self._follows = False  # whether that is what only others were given, and changes with it
         self._heard_at = -math.inf
+        self._beat = 0.0
         self._away = False  # whether the keeper is
 
     @property
@@ -72,19 +75,19 @@ class LeasedMembers:
 
     @property
     def room(self) -> int | None:
-        """How many more may be in flight, at least 1; None if nothing bounds them."""
-        return None if self._most is None else max(1, int(min(self._promised, self._allowed)) - self.own)
+        """How many more may be in flight, at least 1: one waits for its turn. None if nothing bounds them."""
+        return None if self._most is None else max(1, int(self._most - self._others) - self.own)
 
     def fits(self, most: float, count: float, now: float, /) -> bool:
         """Whether this worker may have one more in flight."""
         if self._most is not None and most > self._most:
             self.raised_at = now
         self._most, self._follows = most, most == self.given
-        if self._away or now - self._heard_at < SILENT:  # else the keeper may have given its slots to others
+        if self._away or now < self._heard_at + self._beat + LATE:  # else the keeper may have given its slots to others
             self.hungry = self.own + 1 > min(self._promised, self._allowed)
         else:
             self.hungry = True
-        if self.hungry and self.needs(now):
+        if self.needs(now):
             self._ask()
         return not self.hungry
 
@@ -93,10 +96,14 @@ class LeasedMembers:
         """When to ask again for slots that were not granted."""
         return self._heard_at + POLL
 
+    @property
+    def gives_up(self) -> bool:
+        """Whether a call has ended whose slot others wait for."""
+        return max(float(self.own), self._allowed) < self._promised
+
     def needs(self, now: float) -> bool:
         """Whether to ask now."""
-        gives_up = max(float(self.own), self._allowed) < self._promised  # not before a call has ended
-        return gives_up or (self.hungry and now >= self.asks_at)
+        return self.hungry and now >= self.asks_at
 
     def bury(self, now: float, /) -> int:
         """The keeper frees the requests of workers that died."""
@@ -113,30 +120,30 @@ class LeasedMembers:
         if self._allowed < self._promised and self.asks:
             self._ask()
 
-    def wants(self, waiting: int, name: str = CONCURRENCY) -> tuple[SlotsAsk, ...]:
-        """What to ask for, while this many calls wait. From then on, the worker uses what it says that it keeps.
+    def wants(self, going: Next, name: str = CONCURRENCY) -> tuple[SlotsAsk, ...]:
+        """What to ask for. From then on, the worker uses what it says that it keeps.
 
         Args:
-            waiting: the calls.
+            going: the calls that go next.
             name: see `SlotsAsk`.
         """
         if self._most is None:
             return ()
-        want = float(max(self._peak, self.own) + waiting)
-        self._promised = max(float(self.own), min(self._promised, self._allowed, want))
+        keeps = float(max(self._peak, self.own) + going.held)
+        self._promised = max(float(self.own), min(self._promised, self._allowed, keeps))
         self._peak = self.own
         most = self.given if self._follows else self._most
-        return (SlotsAsk(most, self._promised, want, name, self._follows),)
+        return (SlotsAsk(most, self._promised, keeps + going.asked, name, self._follows),)
 
-    def granted(self, slots: float, others: float, now: float) -> None:
+    def granted(self, slots: float, others: float, beat: float, now: float) -> None:
         """The keeper says how many this worker may have in flight, and how many the others may."""
         self._away, self._heard_at, self._others = False, now, others
-        self._allowed = slots
+        self._allowed, self._beat = slots, beat
         self._promised = max(self._promised, slots)
         self.hungry = False
 
     def go_alone(self, now: float) -> None:
         """The keeper is away. What was promised stays, unless it was so long ago that others may have it."""
         self._away = True
-        if now - self._heard_at >= STAYS:
+        if now >= self._heard_at + self._beat + STAYS:
             self._promised = 0.0

@@ -23,14 +23,14 @@ from typing import TypeVar
 
 from msgspec import Struct
 
-from .exchange import Ask, CellAsk, Given, Granted, Lease, SlotsAsk, Told
+from .exchange import Ask, CellAsk, Given, Granted, Lease, SlotsAsk, Told, Usual
+from .turns import LATE, Worker, turn
 
-FAR = 2.5
-"""Most seconds from the present at which a lease may begin. Further ahead it would be lost for longer with its worker,
-and what calls turn out not to use would be used later. So a worker asks again later, and each has its turn."""
+HEARTBEAT = 4.0
+"""Seconds after which a worker that waits for no turn says that it is there."""
 
-AGAIN = 1.0
-"""Least seconds after which to ask again. What is leased until then lasts for longer: ``FAR / 2``, at least."""
+SLOTS_HEARTBEAT = 0.3
+"""The same for one that has requests in flight, where more than half of the slots are taken."""
 
 GRACE = 0.4
 """Most seconds by which a unit may go too late. Then it is lost: others may be in its place.
@@ -40,8 +40,8 @@ ACTIVE = 10.0
 """Seconds without a word after which a worker is no longer counted."""
 
 SILENT = 1.0
-"""Seconds without a word after which a worker's calls in flight no longer count. The same for a worker's part of the
-leases after it last needed one: all that are idle leave the limit to those that have calls."""
+"""Seconds after a worker last needed a lease in which it counts for the size of the others' leases: all that are idle
+leave the limit to those that have calls."""
 
 STEP = 0.5
 """Seconds by which a message may be late. If a worker's clock says that the keeper's is further ahead, that one made a
@@ -66,31 +66,6 @@ class Cell(Struct, array_like=True):
     by: str = ""
 
 
-class Worker(Struct, array_like=True):
-    """One worker.
-
-    Attributes:
-        seen: when it was heard last.
-        share: its share without the keeper.
-        slots: its requests in flight, as it may have them.
-        want: how many it could use.
-        held_at: when it was last heard to have any.
-        needed_at: when it last needed a lease.
-        waits: since when it waits for a lease; 0 if it does not.
-        number: of its latest exchange.
-    """
-
-    name: str
-    seen: float
-    share: float = 0.0
-    slots: float = 0.0
-    want: float = 0.0
-    held_at: float = 0.0
-    needed_at: float = 0.0
-    waits: float = 0.0
-    number: int = 0
-
-
 class Heard(Struct, array_like=True):
     """A limit that the provider told, and when."""
 
@@ -113,6 +88,7 @@ class Keeper(Struct, array_like=True):
         returning: until when nobody is granted anything, because the keeper was away.
         claimed: the shares of all workers that the keeper has met since then, as they believed.
         version: how often a told limit changed.
+        usual: what a worker has learnt about the tokens of calls; nothing, or one.
     """
 
     offset: float = 0.0
@@ -124,6 +100,7 @@ class Keeper(Struct, array_like=True):
     cells: list[Cell] = []
     workers: list[Worker] = []
     heard: list[Heard] = []
+    usual: tuple[Usual, ...] = ()
 
     def exchange(self, clock: float, ask: Ask) -> Granted:
         """Hear a worker, and grant it what it may send next.
@@ -136,7 +113,7 @@ class Keeper(Struct, array_like=True):
         if self.overtaken(ask):
             return self._late()
         now = self._present(clock, ask, known)
-        forgot = known is None and 0.0 <= ask.since < ACTIVE
+        forgot = known is None and ask.since >= 0.0
         was_away = forgot or (ask.alone and self._was_away(ask, now))
         worker = self._met(ask, known, now)
         if was_away and now > self.returning + RETURN:
@@ -146,8 +123,10 @@ class Keeper(Struct, array_like=True):
                 self.claimed += each.share
         self._pause(ask.pause, now)
         self._hear(ask.told, now)
-        leases, again = self._leases(ask, worker, now)
         slots, others = self._slots(ask, worker, now)
+        leases, again = self._leases(ask, worker, now, room=all(slots > each.held for each in ask.slots))
+        slots = self._kept(ask, worker, slots, leases)
+        beat = self._beat(ask, worker, again, others, now)
         using = self._using(ask, worker, now)
         if ask.leaves:
             self.workers.remove(worker)
@@ -158,6 +137,7 @@ class Keeper(Struct, array_like=True):
             share=self._share(ask, worker),
             using=using,
             again=again,
+            beat=beat,
             leases=leases,
             slots=slots,
             others=others,
@@ -165,6 +145,7 @@ class Keeper(Struct, array_like=True):
             told=self._told(now) if ask.version != self.version else (),
             now=now,
             given=self._given(ask, now),
+            usual=self._usual(ask),
         )
 
     def overtaken(self, ask: Ask) -> bool:
@@ -174,7 +155,8 @@ class Keeper(Struct, array_like=True):
 
     def _late(self) -> Granted:
         """The answer to an exchange that was overtaken by a later one: nobody waits for it, and nothing changes."""
-        return Granted(0.0, 0.0, float(len(self.workers)), 0.0, 0.0, 0.0, (), 0.0, 0.0, self.version, (), self.last)
+        active, version = float(len(self.workers)), self.version
+        return Granted(0.0, 0.0, active, 0.0, 0.0, 0.0, 0.0, (), 0.0, 0.0, version, (), self.last)
 
     def _present(self, clock: float, ask: Ask, known: Worker | None) -> float:
         """The present, which never goes back, nor further ahead than the worker's own clock says since its last word.
@@ -196,9 +178,9 @@ class Keeper(Struct, array_like=True):
 
     def _met(self, ask: Ask, known: Worker | None, now: float) -> Worker:
         """The worker that asks. Those that were silent for long are forgotten."""
-        self.workers = [each for each in self.workers if each is known or now - each.seen < ACTIVE]
+        self.workers = [each for each in self.workers if each is known or now - each.due < ACTIVE]
         if known is None:
-            known = Worker(ask.worker, now, ask.share)
+            known = Worker(ask.worker, now, now, ask.share)
             self.workers.append(known)
             self.claimed += ask.share
         known.seen, known.number = now, ask.number
@@ -227,8 +209,8 @@ class Keeper(Struct, array_like=True):
 
     # Limits per time
 
-    def _leases(self, ask: Ask, worker: Worker, now: float) -> tuple[tuple[Lease, ...], float]:
-        """Admit what the worker asks for as one program would, but ahead of its time. See `_again`, too.
+    def _leases(self, ask: Ask, worker: Worker, now: float, *, room: bool) -> tuple[tuple[Lease, ...], float]:
+        """Admit what the worker asks for as one program would, but ahead of its time, when it is its turn.
 
         It goes when the last of its limits lets the first call go. The others do not wait for that at the keeper: what
         calls turn out not to use may bring it nearer.
@@ -245,32 +227,16 @@ class Keeper(Struct, array_like=True):
             if each.want > 0.0:
                 at = max(at, cell.tat - max(0.0, each.burst - each.first / cell.lowest))
                 seconds = max(seconds, each.want / cell.lowest)
-        again = self._again(worker, at - now, seconds, now)
+        goes, again = turn(self.workers, worker, at - now, seconds, now, room=room, more=ask.more)
         granted: list[Lease] = []
         for each, cell in zip(ask.cells, cells, strict=True):
-            units = each.want if again == 0.0 else 0.0
+            units = each.want if goes else 0.0
             if units > 0.0:
                 cell.by = ask.worker
             cell.taken += units
             granted.append(Lease(units, cell.tat - now, cell.lowest, cell.taken))
             cell.tat += units / cell.lowest
         return tuple(granted), again
-
-    def _again(self, worker: Worker, ahead: float, seconds: float, now: float) -> float:
-        """Seconds after which a worker should ask again, because its lease would begin too late; 0 if it would not.
-
-        Those that wait for longer go before it, unless they are late. It comes back early rather than late: the calls
-        of the others may turn out to take less than they were thought to.
-        """
-        before = 0.0
-        for each in self.workers:
-            if each.waits > 0.0 and (each.waits < worker.waits or worker.waits == 0.0):
-                before += 1.0
-        if seconds == 0.0 or ahead <= (FAR / 2.0 if before else FAR):
-            worker.waits = 0.0
-            return 0.0
-        worker.waits = worker.waits or now
-        return max(AGAIN, ahead - FAR + before * seconds / 2.0)
 
     def _using(self, ask: Ask, worker: Worker, now: float) -> float:
         """How many workers the limits are divided among: those that needed a lease lately; all if this one did not."""
@@ -309,14 +275,13 @@ class Keeper(Struct, array_like=True):
         if worker.slots > 0.0:
             worker.held_at = now
         for each in self.workers:
-            if each is not worker and now - each.seen < SILENT:
+            if each is not worker and now < each.due + LATE:
                 others += each.slots
                 hungry = hungry or each.want > each.slots
                 if each.want > 0.0:
                     using += 1.0
                     if each.slots == 0.0 and each.held_at < worker.held_at:
                         before += 1.0
-        worker.slots, worker.want = 0.0, 0.0
         allowed = 0.0
         for slots in ask.slots:
             most = self._lowest(slots, now)
@@ -328,8 +293,26 @@ class Keeper(Struct, array_like=True):
                 allowed = min(allowed, max(1.0, part), max(0.0, most - others - before))
             if self.returning > now:
                 allowed = min(allowed, slots.held)
-            worker.slots, worker.want = max(slots.held, allowed), slots.want
         return allowed, others
+
+    def _kept(self, ask: Ask, worker: Worker, slots: float, leases: tuple[Lease, ...]) -> float:
+        """How many it may have after all: not one more before its turn, because it could not use it."""
+        waits = any(each.want > 0.0 for each in ask.cells) and not any(each.units > 0.0 for each in leases)
+        worker.slots, worker.want = 0.0, 0.0
+        for each in ask.slots:
+            slots = min(slots, each.held) if waits else slots
+            worker.slots = max(each.held, slots)
+            worker.want = worker.slots if waits else each.want
+        return slots
+
+    def _beat(self, ask: Ask, worker: Worker, again: float, others: float, now: float) -> float:
+        """Seconds after which the worker must be heard again: what dead workers have in flight may be needed."""
+        beat = max(HEARTBEAT, again, worker.due - now)
+        for each in ask.slots:
+            if worker.slots > 0.0 and 2.0 * (others + worker.slots) > self._lowest(each, now):
+                beat = SLOTS_HEARTBEAT
+        worker.due = now + beat
+        return beat
 
     def _lowest(self, slots: SlotsAsk, now: float) -> float:
         """The smallest number that a worker was given, of those that were heard lately."""
@@ -346,6 +329,14 @@ class Keeper(Struct, array_like=True):
         leased = {each.name for each in ask.cells}
         there = (each for each in self.cells if each.name not in leased and now - each.lowest_at < ACTIVE)
         return tuple(Given(each.name, each.lowest) for each in there)
+
+    def _usual(self, ask: Ask) -> tuple[Usual, ...]:
+        """What the worker has learnt that saw more answers than this one; else this one's is kept."""
+        for each in ask.usual:
+            if self.usual and self.usual[0].answers > each.answers:
+                return self.usual
+            self.usual = ask.usual
+        return ()
 
     # What the provider told
 

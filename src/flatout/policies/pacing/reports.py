@@ -20,7 +20,8 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import astuple
 
-from .leases import Keeper, Worker
+from .leases import Keeper
+from .turns import Worker
 
 KEPT = 90
 """Seconds for which the keeper remembers how much was sent in each of them."""

@@ -21,20 +21,16 @@ from .exchange import CONCURRENCY, Ask, Granted, News, Read, Told
 from .gcra import BURST
 from .leased import LeasedGcra
 from .leased_slots import LeasedMembers
-from .leases import ACTIVE
+from .leases import ACTIVE, HEARTBEAT
+from .tokens import Estimator
+from .turns import PATIENT
 from .unknown.leased import LeasedSearches
-from .wanted import LEASE, Wanted, wanted
-
-HEARTBEAT = 4.0
-"""Seconds after which a worker that needs nothing says that it is there."""
-
-SLOTS_HEARTBEAT = 0.3
-"""Seconds between such messages where requests in flight are limited: a worker that dies takes its slots with it."""
+from .wanted import LEASE, Next, Wanted, wanted
 
 LOOK = 0.25
 """Seconds between two looks for a keeper that is away."""
 
-FORGOTTEN = ACTIVE + HEARTBEAT
+FORGOTTEN = ACTIVE + PATIENT
 """Seconds for which the keeper may still go by a worker's former limit after a raise, as if another one had it."""
 
 HEADROOM = 0.01
@@ -57,7 +53,9 @@ class Team:
         members: the requests in flight.
         recheck: see `sharing.Shared`.
         waiting: tells how many calls wait.
-        costs: tells what each of them takes, by limit, the next one first. It takes 1 of a limit that is not named.
+        costs: tells what each of them takes, by limit, the next one first. It takes 1 of a limit that is not named. Its
+            argument says whether to guess anew what the leases do not hold yet.
+        estimator: learns what calls take, and shares that; None where calls take no tokens.
         away: whether the keeper is away.
         active: how many workers there are, as far as is known.
         share: this worker's share of all limits while the keeper is away.
@@ -71,7 +69,8 @@ class Team:
         self.members = LeasedMembers(ask)
         self._searches = LeasedSearches(worker, self._search_gcra, lambda: self.members.own, ask)
         self.waiting: Callable[[], int] = lambda: 0
-        self.costs: Callable[[], Iterable[Mapping[str, float]]] = lambda: ()
+        self.costs: Callable[[bool], Iterable[Mapping[str, float]]] = lambda anew: ()
+        self.estimator: Estimator | None = None
         self.away = False
         self.active, self.share = 0, 0.0
         self.binding: Mapping[str, float] = {}
@@ -90,6 +89,7 @@ class Team:
         self._took = 0.0  # seconds of an exchange, lately
         self._using = 0.0  # how many workers the limits are divided among; 0 before that is known
         self._again_at = -math.inf  # when to ask again for leases
+        self._beat = HEARTBEAT  # seconds after which the keeper should hear this worker
 
     def __enter__(self) -> None:
         """Nothing to do: no other program changes this worker's knowledge."""
@@ -137,28 +137,36 @@ class Team:
     # The exchanges
 
     def due_at(self, now: float) -> float:
-        """When the next exchange is due, whatever happens."""
+        """When to look whether there is need of an exchange, whatever happens."""
         if self.away:
             return max(now, self._sent_at + LOOK)
         if self.waiting() and self._closed_until > now:
             return self._closed_until
-        return min(self._usually_due_at(now), self._again_at if self._again_at > self._heard_at else math.inf)
+        return min(self._turn_at(now), self._must_at(now))
 
-    def _usually_due_at(self, now: float) -> float:
-        """When the next exchange is due if the worker has no turn to wait for."""
+    def _turn_at(self, now: float) -> float:
+        """When this worker may ask for what it was not granted."""
+        if self._again_at > now:
+            return self._again_at
+        return self.members.asks_at if self.members.hungry else math.inf
+
+    def _must_at(self, now: float) -> float:
+        """When the next exchange is due, though this worker may need nothing."""
         if self._searches.active(now) and (self.waiting() or self.members.own):
             return self._heard_at + self._searches.heartbeat
-        if self.members.hungry:
-            return self.members.asks_at
-        return self._heard_at + (SLOTS_HEARTBEAT if self.members.asks else HEARTBEAT)
+        return self._heard_at + self._beat
 
     def needs(self, now: float) -> bool:
         """Whether an exchange would bring anything now."""
-        if self.away or self._pause_news or self._searches.urgent:
-            return not self.away
+        if self.away:
+            return now >= self._sent_at + LOOK
+        if self._pause_news or self._searches.urgent or now >= self._must_at(now):
+            return True
         if self._closed_until > now:
             return False
-        return self.members.needs(now) or (now >= self._again_at and bool(self._wanted()))
+        if self.members.gives_up or any(each.settles for each in self._gcras.values()):
+            return True
+        return now >= self._again_at and (self.members.needs(now) or bool(self._next().units))
 
     def ask(self, now: float, *, leaves: bool = False) -> tuple[Ask, News]:
         """What to tell the keeper."""
@@ -169,9 +177,9 @@ class Team:
         waiting = 0 if leaves or self.away else self.waiting()
         if leaves:
             self._drop()
-        wants = self._wanted() if waiting else {}
+        going = self._next() if waiting else Next({}, 0, 0)
         pause = max(0.0, self._paused_until - now) if self._pause_news else -1.0
-        since = now - self._known_at if self._known_at > -math.inf else -1.0
+        since = now - self._known_at if self._is_known(now) else -1.0
         self._sent_at, self._pause_news = now, False
         self._number += 1
         return Ask(
@@ -182,25 +190,28 @@ class Team:
             alone=self.away,
             leaves=leaves,
             cells=tuple(
-                each.asks(*wants.get(name, NOTHING), follows=self._goes_by(name, each.rate))
+                each.asks(*going.units.get(name, NOTHING), follows=self._goes_by(name, each.rate))
                 for name, each in self._gcras.items()
             ),
-            slots=self.members.wants(waiting, self._searches.slots or CONCURRENCY),
+            slots=self.members.wants(going, self._searches.slots or CONCURRENCY),
             told=self._told(),
             version=self._version,
             number=self._number,
+            more=waiting > going.held + going.asked,
+            usual=(self.estimator.usual,) if self.estimator is not None else (),
         )
 
-    def _wanted(self) -> dict[str, Wanted]:
-        """What to ask for, by limit, for those calls that wait and may be in flight."""
-        gcras = {name: each for name, each in self._gcras.items() if each.looked}
-        if not any(each.lacks for each in gcras.values()):
-            return {}
+    def _next(self) -> Next:
+        """The calls that go next, of those that may be in flight. One that waits for a slot has looked at no limit."""
+        gcras = {name: each for name, each in self._gcras.items() if each.looked or self.members.hungry}
+        if not gcras:
+            return Next({}, self.waiting(), 0)
         return wanted(
-            islice(self.costs(), self.members.room),
+            islice(self.costs(not any(each.held for each in gcras.values())), self.members.room),
             rates={name: each.rate for name, each in gcras.items()},
             held={name: each.held for name, each in gcras.items()},
             seconds=(LEASE + self._took) / self._using if self._using else 0.0,
+            lacks=any(each.lacks for each in gcras.values()),
         )
 
     def granted(self, ask: Ask, granted: Granted, read: Read, now: float) -> None:
@@ -215,13 +226,18 @@ class Team:
         took = now - self._sent_at
         self._took += (took - self._took) * (0.1 if self._took else 1.0)
         self._heard_at, self.share, self.active = now, granted.share, int(granted.active)
-        self._using, self._again_at = granted.using, now + granted.again
+        self._using, self._beat = granted.using, granted.beat
+        if any(each.want > 0.0 for each in ask.cells):
+            self._again_at = now + granted.again
         self._closed_until = now + max(granted.pause, granted.wait)
+        if self.estimator is not None:
+            for usual in granted.usual:
+                self.estimator.hear(usual)
         self._follow_pause(granted.pause, now)
         self._follow_told(granted, now)
         self._follow_leases(ask, granted, now)
         self._follow_given(ask, granted, now)
-        self.members.granted(granted.slots, granted.others, now)
+        self.members.granted(granted.slots, granted.others, granted.beat, now)
 
     def failed(self, ask: Ask, now: float) -> bool:
         """The keeper did not answer. Returns whether that is news."""
@@ -233,15 +249,19 @@ class Team:
         if self.away:
             return False
         self.away = True
-        share = self.share if now - self._heard_at < ACTIVE else 0.0
+        share = self.share if self._is_known(now) else 0.0
         for gcra in self._gcras.values():
             gcra.go_alone(share, now + LEASE)
         self.members.go_alone(now)
         return True
 
+    def _is_known(self, now: float) -> bool:
+        """Whether a keeper that kept its memory has not forgotten this worker."""
+        return now < self._heard_at + self._beat + ACTIVE
+
     def _ask_open(self) -> None:
         """Ask, unless nothing is granted now."""
-        if max(self._closed_until, self._again_at) <= self._clock():
+        if self._closed_until <= self._clock():
             self._ask()
 
     def _drop(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from flatout.policies.pacing.exchange import Usual
 from flatout.policies.schema_size import schema_size, tool_size
 from flatout.values import Call, Usage
 from flatout.values.attachments import File
@@ -37,7 +38,7 @@ FORGET = 0.999
 """The factor by which an answer counts less with each later one, in the least squares."""
 
 USUAL_OUTPUT = 256.0
-"""Output tokens to expect of a call whose like was not answered yet."""
+"""Output tokens to expect before anything is learnt. It counts like one answer in the average of all shapes."""
 
 ASSUMED_OUTPUT = 16_384
 """Most tokens to expect of an answer without ``max_tokens``: the cap of many hosted models (gpt-4o's). Other models may
@@ -105,13 +106,14 @@ class Need(Struct, eq=False, gc=False):
 class Estimator:
     """Guesses the tokens of one target's calls, within a few per cent on mixed text after some dozen answers."""
 
-    __slots__ = ("_covariance", "_media", "_outputs", "_seen", "_weights")
+    __slots__ = ("_answers", "_covariance", "_media", "_output", "_outputs", "_seen", "_weights")
 
     def __init__(self) -> None:
         self._weights = list(PRIOR)
         self._covariance = [[1e-3 if row == column else 0.0 for column in range(FEATURES)] for row in range(FEATURES)]
         self._outputs: dict[Any, tuple[float, int]] = {}
         self._seen = 0
+        self._output, self._answers = USUAL_OUTPUT, 0  # tokens of an answer on average, and of how many
         self._media = (1.0, 0)  # the true count of parts other than text per guess, and from how many answers
 
     def __repr__(self) -> str:
@@ -127,6 +129,18 @@ class Estimator:
         """Begin with what an earlier run learnt."""
         self._weights = list(weights)
         self._seen = min(seen, TRUSTED)
+
+    @property
+    def usual(self) -> Usual:
+        """What is learnt, for other programs that call the same target."""
+        a, b, c, d = self._weights
+        return Usual((a, b, c, d), float(self._seen), self._output, float(self._answers))
+
+    def hear(self, usual: Usual) -> None:
+        """Go on from what another program has learnt from more answers."""
+        self._output, self._answers = usual.output, int(usual.answers)
+        if usual.seen > self._seen:
+            self.recall(usual.weights, int(usual.seen))
 
     def need(self, call: Call) -> Need:
         """What the call will take."""
@@ -146,7 +160,7 @@ class Estimator:
             share, seen = self._media
             tokens += need.media * share * (MARGIN if seen < TRUSTED else 1.0)
         known = self._outputs.get(need.shape)
-        output = known[0] if known is not None else USUAL_OUTPUT
+        output = known[0] if known is not None else self._output
         need.input = max(1.0, tokens)
         need.output = min(output, float(call.max_tokens)) if call.max_tokens is not None else output
 
@@ -155,6 +169,8 @@ class Estimator:
         if usage.output_tokens is not None:
             mean, count = self._outputs.get(need.shape, (0.0, 0))
             weight = 1.0 / min(count + 1, 50)
+            self._answers = min(self._answers + 1, TRUSTED)
+            self._output += (usage.output_tokens - self._output) / (self._answers + 1)
             if need.shape in self._outputs or len(self._outputs) < SHAPES:
                 self._outputs[need.shape] = (mean + weight * (usage.output_tokens - mean), count + 1)
         if usage.input_tokens is None:
