@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -135,26 +137,47 @@ def test_a_pause_is_written_with_its_end_and_reason() -> None:
     assert found == [("pause", "429", 20.0), ("pause", "429", 40.0), ("stop", "no money", None)]
 
 
-def test_what_an_attempt_of_unknown_cost_leaves_known_is_told_everywhere(tmp_path: Path) -> None:
-    """A watched run would seem cheaper than its summary says, and the plot of the money would end below the words."""
-    place, spent = tmp_path / "calls.flatout", 0.0
-    prices = {"prices": {"127.0.0.1:1/m": {"input": 1.0, "output": 10.0}}}
+PRICES = {"prices": {"127.0.0.1:1/m": {"input": 1.0, "output": 10.0}}}
 
-    async def main() -> None:
-        nonlocal spent
-        transport = SimulatedTransport(ProviderModel(ProviderSettings(faults=Faults(server_error=0.3))))
-        async with Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport, config=prices) as client:
-            await client.gather([f"prompt {n}" for n in range(40)], store=place)
-            spent = client.spent
+
+def kept_run(place: Path, *, beside: int = 0, **settings: Any) -> float:
+    """A run of forty calls, and the US dollars that they are known to cost. Calls of the program may go beside them."""
+
+    async def main() -> float:
+        transport = SimulatedTransport(ProviderModel(ProviderSettings(**settings)))
+        async with Client(model="m", base_url="http://127.0.0.1:1/v1", transport=transport, config=PRICES) as client:
+            others = asyncio.ensure_future(client.gather(["a much longer prompt " * 20] * beside))
+            results = await client.gather([f"prompt {n}" for n in range(40)], store=place)
+            await others
+            return client.spent if not beside else sum(result.cost or 0.0 for result in results)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(main())
+        return runner.run(main())
+
+
+def test_what_an_attempt_of_unknown_cost_leaves_known_is_told_everywhere(tmp_path: Path) -> None:
+    """A watched run would seem cheaper than its summary says, and the plot of the money would end below the words."""
+    place = tmp_path / "calls.flatout"
+    spent = kept_run(place, faults=Faults(server_error=0.3))
+    with closing(sqlite3.connect(place)) as file, file:
+        file.execute("UPDATE run SET command = 'flatout run'")  # so that all calls are the run's
     with RunReader.open(place) as reader:
         facts, known_by_row = facts_of(reader), reader.summary().cost
     assert facts.unknown_costs
     assert facts.cost == pytest.approx(spent)
     assert known_by_row is not None
     assert known_by_row < spent
+    money = next(plot for plot in gather([place]).runs[0].plots if plot.name == "money")
+    assert money.series[0].values[-1] == pytest.approx(spent, rel=1e-4)
+
+
+def test_what_a_program_asks_beside_a_run_is_not_the_runs_money(tmp_path: Path) -> None:
+    """A program that judges each answer with another call would seem to have spent all of that on the run's rows."""
+    place = tmp_path / "calls.flatout"
+    spent = kept_run(place, beside=40)
+    with RunReader.open(place) as reader:
+        facts = facts_of(reader)
+    assert facts.cost == pytest.approx(spent)
     money = next(plot for plot in gather([place]).runs[0].plots if plot.name == "money")
     assert money.series[0].values[-1] == pytest.approx(spent, rel=1e-4)
 

@@ -351,6 +351,13 @@ def test_a_providers_own_parameter_is_sent(name):
     assert bodies(wire)["a"][name] == "x"
 
 
+def test_many_calls_take_a_providers_own_parameter_that_resembles_one_of_their_options():
+    """A list of llama.cpp's samplers would be taken for a number of samples."""
+    wire = Wire()
+    gathered(["a"], wire, samplers=["top_k"])
+    assert bodies(wire)["a"]["samplers"] == ["top_k"]
+
+
 def test_an_agents_options_may_be_a_providers_own_parameters():
     """An agent could not set ``top_k``, which every other call can."""
     wire = Wire()

@@ -287,9 +287,8 @@ def _budget(facts: Facts, budget: Standing) -> str:
     if left is not None:
         whole = f"{figures.dollars(left)} of {whole} left"
     lasts = "" if rows is None else f"enough for about {figures.counted(rows, 'row')} more"
-    return "; ".join(
-        filter(None, (whole, lasts, figures.overshoot(budget.over, budget.exposed, goes_on=facts.running)))
-    )
+    goes_on = facts.running or (facts.batches is not None and facts.batches.open > 0)
+    return "; ".join(filter(None, (whole, lasts, figures.overshoot(budget.over, budget.exposed, goes_on=goes_on))))
 
 
 def _unsettled(facts: PerhapsPaid) -> list[Fact]:

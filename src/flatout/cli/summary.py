@@ -147,17 +147,18 @@ def _money(progress: Progress) -> list[Fact]:
         lines.append(("cost", cost + (f" (this time: {own})" if others else "") + saved + (saved and " by batches")))
     if progress.budget is not None:
         unknown = whole.unpriced and not whole.cost and progress.budget.scope is None
-        lines.append(("budget", _budget(structs.replace(progress.budget, left=None) if unknown else progress.budget)))
+        standing = structs.replace(progress.budget, left=None) if unknown else progress.budget
+        lines.append(("budget", _budget(standing, goes_on=progress.batches.open > 0)))
     if progress.cached:
         then = f", which had cost {figures.cost(progress.saved, 0)}" if progress.saved else ""
         lines.append(("cached", f"{figures.counted(progress.cached, 'answer')}{then}"))
     return lines
 
 
-def _budget(standing: Standing) -> str:
-    """How the budget stands: ``$0.0130 of $5 left``, for example."""
+def _budget(standing: Standing, *, goes_on: bool) -> str:
+    """How the budget stands: ``$0.0130 of $5 left``, for example. Batches at a provider go on without this process."""
     whole = standing.budget if standing.left is None else f"{figures.dollars(standing.left)} of {standing.budget} left"
-    return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed, goes_on=False))))
+    return "; ".join(filter(None, (whole, figures.overshoot(standing.over, standing.exposed, goes_on=goes_on))))
 
 
 def targets(shares: Mapping[str, Share]) -> list[Fact]:

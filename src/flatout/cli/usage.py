@@ -10,13 +10,13 @@ from .terminal import clean, say
 
 _EXAMPLE = re.compile(r"^\$ (flatout .*?(?<!\\))\n", re.MULTILINE | re.DOTALL)
 _OTHERWISE = {
-    "output": "answers of a form are asked for with --schema or --choices",
+    "output": "--output names the file; answers of a form are asked for with --schema or --choices",
     "store": "--run-file names the run file",
     "api_key": "keys come from the environment, such as OPENAI_API_KEY",
     "strict": "rows without an answer are written with their errors, and the exit code is 1",
     "resume": "run the same command again: it goes on where it was",
 }
-"""What stands for an option of the library, or of other programs, that no command has."""
+"""What stands for an option of the library, or of other programs, in commands that ask rows."""
 
 _PYDANTIC = re.compile(r"Value error, |, unable to parse[^;]*|Input(?= should)")
 
@@ -64,10 +64,11 @@ def _otherwise(option: str, command: Any) -> str:
 
     name, has = option.lstrip("-").replace("-", "_"), {other for param in command.params for other in param.opts}
     right = meant(name) or name
-    if right in _OTHERWISE:
-        return _OTHERWISE[right]
-    if right in CALL_PARAMETERS and "--param" in has:
-        return f"write --param {right}=…"
+    if "--param" in has:  # it asks rows
+        if right in _OTHERWISE:
+            return _OTHERWISE[right]
+        if right in CALL_PARAMETERS:
+            return f"write --param {right}=…"
     written = f"--{right.replace('_', '-')}"
     return f"write {written}" if written in has else ""
 

@@ -58,7 +58,7 @@ _OF_MANY = {
 }
 """Options of many calls at once, with who takes them and why. A provider would be sent them."""
 
-_NO_SLIPS = frozenset({"models", "mode"})
+_NO_SLIPS = frozenset({"models", "mode", "samplers"})
 """Providers' own parameters that look like misspelt names of flatout."""
 
 _ALSO_CALLED = {

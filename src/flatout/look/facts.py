@@ -273,13 +273,19 @@ def spent_in_all(reader: RunReader) -> Summary:
     """
     summary, told = reader.summary(), reader.fact(COST)
     known = float(told) if isinstance(told, int | float) else 0.0
-    sums = CallSums(0.0, 0, 0) if reader.course is None else reader.course.sums()
+    course = reader.course if has_no_other_calls(reader.info()) else None
+    sums = CallSums(0.0, 0, 0) if course is None else course.sums()
     return structs.replace(
         summary,
         cost=max(summary.cost or 0.0, known, sums.cost) or summary.cost,
         input_tokens=max(summary.input_tokens or 0, sums.input_tokens) or summary.input_tokens,
         output_tokens=max(summary.output_tokens or 0, sums.output_tokens) or summary.output_tokens,
     )
+
+
+def has_no_other_calls(info: RunInfo) -> bool:
+    """Whether all calls in a run's course are its own. A program's client may make others beside them."""
+    return info.command is not None or info.job == JOB
 
 
 def _standing(fact: object) -> Standing | None:

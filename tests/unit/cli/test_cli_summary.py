@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from flatout.cli.summary import details, headline
 from flatout.cli.terminal import lay_out
-from flatout.progress._counters import Failure, Progress, PromptCacheUse, Spent
+from flatout.progress._counters import Batches, Failure, Progress, PromptCacheUse, Spent
 from flatout.runs.job import RunEnd
 from flatout.values.budget import Standing
 from flatout.values.route import Share
@@ -208,6 +208,8 @@ def test_by_how_much_a_budget_may_be_exceeded_is_told() -> None:
     standing = Standing("$5", 0.013, 0.02, 1.657)
     told = text(Progress(answered=1, budget=standing))
     assert "budget      $0.0130 of $5 left; could have been exceeded by $1.66 had all answers in flight" in told
+    left = text(Progress(answered=1, budget=standing, batches=Batches(open=1)))  # at the provider, which goes on
+    assert "; may be exceeded by $0.0200" in left
     over = text(Progress(answered=1, budget=Standing("$5", 0.013, 0.02, 0.0)))
     assert "budget      $0.0130 of $5 left\n" in over + "\n"  # nothing is in flight any more
     kept = text(Progress(answered=1, budget=Standing("$20 a day (team)", None, 0.0, -3.0)))

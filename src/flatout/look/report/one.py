@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from flatout.look.course import Course, at_work
-from flatout.look.facts import Facts
+from flatout.look.facts import Facts, has_no_other_calls
 from flatout.store import Item, RunInfo, RunReader
 from flatout.store.browse import Browser
 from flatout.text import figures
@@ -86,6 +86,7 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
     seconds = at_work(course.happenings, recorded, now if facts.running else None) or clock.length
     course_plots = timeline(course, clock)
     needs = words.attention(facts, tally, sums.damaged)
+    spent = course.whole() if has_no_other_calls(info) else ()
     return Run(
         name=name,
         state=facts.state,
@@ -98,7 +99,7 @@ def run_of(name: str, info: RunInfo, facts: Facts, course: Course, sums: Sums, n
         facts=_facts(info, facts),
         plots=(
             *course_plots,
-            *pictures.plots(tally, sums.clock, course.whole(), facts.cost, has_course=bool(course_plots)),
+            *pictures.plots(tally, sums.clock, spent, facts.cost, has_course=bool(course_plots)),
         ),
         bars=pictures.bars(tally),
         cells=(
