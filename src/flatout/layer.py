@@ -283,9 +283,9 @@ class Streamed(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes as they arrive, cut anywhere.
 
-        A transport may also have ``async def pour(sink: Callable[[bytes], bool], reader: Reader | None)``, which calls
-        a function with each of them from the event loop, until they end or the function returns False: no task is
-        woken for each. While the reader is behind, it reads nothing.
+        A transport may also have ``async def pour(sink: Callable[[bytes], bool])``, which calls a function with each of
+        them from the event loop, until they end or the function returns False: no task is woken for each. In a gateway
+        it is given a `Reader`, too, and reads nothing while that is behind.
 
         Raises:
             TransportError: the body broke off.

@@ -95,6 +95,26 @@ def test_text_comes_in_pieces_and_the_reply_at_the_end():
     assert wire.left == 1
 
 
+def test_a_transport_may_pour_its_answers_into_a_function():
+    """A transport that somebody wrote to be quick would fail, or be asked for its pieces one by one."""
+
+    class Poured(_Answer):
+        chunks = None
+
+        async def pour(self, sink: Callable[[bytes], bool]) -> None:
+            assert all(sink(piece) for piece in self._pieces if isinstance(piece, bytes))
+
+    class Pouring(Streaming):
+        @asynccontextmanager
+        async def stream(self, request: Request) -> AsyncIterator[Any]:
+            yield Poured(self.answers.pop(0))
+
+    async def test(made: Client) -> list[str]:
+        return [text async for text in made.stream("hi")]
+
+    assert virtually(test, Pouring([chunk("Hel"), chunk("lo"), END])) == ["Hel", "lo"]
+
+
 def test_what_fails_before_the_first_text_is_tried_again():
     """A stream would be less reliable than a call."""
     wire = Streaming(refusal(500), [ProtocolError("cut")], [chunk("yes"), END])

@@ -92,7 +92,7 @@ class RelayedStream:
         self._call = call
         self._pieces = Pieces(ahead)
         self._journey = journey or _journey()
-        self._journey.sink = StreamSink(self._pieces.put, self._pieces)
+        self._journey.sink = StreamSink(self._pieces.put, self._pieces if ahead is not None else None)
         self._first: bytes | None = None
         self._origin = partial(_origin, engine, call)
         self._ask = partial(engine.relay, call, self._journey)

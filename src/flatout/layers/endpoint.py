@@ -153,7 +153,7 @@ async def _pour(answer: Streamed, sink: Callable[[bytes], bool], reader: Reader 
     """Hand each piece of a body to a function, until the body ends or the function returns False."""
     pour = getattr(answer, "pour", None)
     if pour is not None:
-        await pour(sink, reader)
+        await (pour(sink) if reader is None else pour(sink, reader))
         return
     async for chunk in answer.chunks():
         if not sink(chunk):

@@ -7,6 +7,7 @@ the rows: one finds the unknown types, one writes. The input's own columns keep 
 from __future__ import annotations
 
 import os
+import sys
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,8 @@ _PARTS = 10
 """Parts of a row group, each made of Python's values at once: those take several times the memory of Arrow's."""
 
 _SPARED = ("numpy", "pyarrow._azurefs", "pyarrow._gcsfs", "pyarrow._hdfs", "pyarrow._s3fs")
-"""What pyarrow imports if it is there, 14 MB of memory: numpy's arrays, and clients of clouds. fsspec is ours."""
+"""What pyarrow imports if it is there, 14 MB of memory: numpy's arrays, and clients of clouds. fsspec is ours.
+Nothing here may use pyarrow's ``to_numpy`` or ``to_pandas``: without numpy they end the process."""
 
 _TEXTS, _LISTS = (str, bytes), (list, tuple)
 Values = Mapping[str, Any]
@@ -47,8 +49,9 @@ def arrow() -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep twice as much; read at the import
-    with spared(*_SPARED):
-        package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
+    if "pyarrow.parquet" not in sys.modules:
+        with spared(*_SPARED):
+            package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
     return package("pyarrow", needs="Parquet needs", extra="parquet")
 
 

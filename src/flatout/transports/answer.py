@@ -166,6 +166,7 @@ class Answer:
             elif self.complete:
                 return
             else:
+                self._resume()  # a `pour` may have paused it
                 self._wake = self._loop.create_future()
                 await self._wake
 

@@ -305,9 +305,10 @@ class _Body:
 
         await self._answer.pour(take)
         while wanted and not self._answer.is_read():
+            if reader is not None and reader.behind:
+                with self._share.resting():
+                    await reader.turn()
             await self._share.turn()
-            if reader is not None:
-                await reader.turn()
             await self._answer.pour(take)
         if wanted:
             self._check_end()

@@ -2,12 +2,14 @@
 
 Each answer has its own bound, but a thousand answers at once may take a thousand times as much. If the room is full,
 answers wait: nobody reads their sockets, so their servers stop sending. The oldest answer always continues, so one
-always finishes and makes room.
+always finishes and makes room. One that waits for its own reader does not count as the oldest.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Room:
@@ -41,9 +43,13 @@ class Room:
 
     def leave(self, share: Share, size: int) -> None:
         """Give back a share and its bytes, and wake the answers that may continue now."""
-        del self._shares[share]
         self._waiting.pop(share, None)
         self._held -= size
+        self.rest(share)
+
+    def rest(self, share: Share) -> None:
+        """Take an answer out of the queue, and wake those that may continue now. Its bytes still count."""
+        self._shares.pop(share, None)
         if not self._waiting:
             return
         for waiting in list(self._waiting) if self._held <= self._most else [next(iter(self._shares))]:
@@ -85,6 +91,15 @@ class Share:
         self._size += size
         self._room.book(size)
         return self._room.has_place(self)
+
+    @contextmanager
+    def resting(self) -> Iterator[None]:
+        """A block in which the answer waits for something else than room, and holds up no younger answer."""
+        self._room.rest(self)
+        try:
+            yield
+        finally:
+            self._room.enter(self)
 
     async def turn(self) -> None:
         """Wait until the answer may continue."""

@@ -224,6 +224,27 @@ def test_a_body_is_poured_until_it_is_enough():
     in_loop(scenario)
 
 
+def test_what_a_function_left_of_a_body_is_read_as_chunks():
+    """A refusal whose beginning was poured would never end."""
+
+    async def scenario() -> None:
+        talk = Talk()
+        answer = await talk.hears(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n", whole=False)
+        task = asyncio.ensure_future(answer.pour(lambda _: False))
+        await asyncio.sleep(0)
+        talk.connection.data_received(b"ab")
+        await task
+        assert not talk.wire.reading
+        rest = asyncio.ensure_future(anext(answer.chunks()))
+        await asyncio.sleep(0)
+        assert talk.wire.reading
+        talk.connection.data_received(b"cd")
+        assert await rest == b"cd"
+        answer.end()
+
+    in_loop(scenario)
+
+
 def test_an_error_of_the_one_who_takes_a_body_is_his():
     """A mistake in a decoder would show as a broken connection, and the call be paid for again."""
 

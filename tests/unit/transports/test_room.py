@@ -53,6 +53,26 @@ def test_answers_within_the_bound_wait_for_nothing():
     run_virtual(main())
 
 
+def test_an_answer_that_waits_for_its_own_reader_holds_up_no_other():
+    """One slow client of a gateway would stop the answers of all others, once the memory for them is full."""
+
+    async def main() -> None:
+        room = Room(1_000)
+        with room.share() as slow, room.share() as second, room.share() as third:
+            slow.add(1_001)
+            assert not second.add(1)
+            waits = asyncio.ensure_future(second.turn())
+            await asyncio.sleep(1.0)
+            assert not waits.done()
+            with slow.resting():
+                await waits
+                assert not third.add(1)
+            assert second.add(1)
+            assert not slow.add(1)  # it has lost its place
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
 def test_an_answer_that_is_given_up_makes_room(how):
     """After some timeouts no large answer would be read any more."""
