@@ -14,6 +14,7 @@ import pytest
 
 from flatout.errors import ConfigError, StoreError
 from flatout.runs.input.read import open_input
+from flatout.runs.output import duck
 from flatout.runs.output.answered import ANSWER_COLUMNS, AnsweredRow
 from flatout.runs.output.claim import Claim, where
 from flatout.runs.output.write import check_output, write
@@ -105,6 +106,16 @@ def test_a_table_of_a_database(tmp_path: Path, name: str) -> None:
     assert (one["error"], two["text"]) == (None, None)
     assert two["tags"] in ('["é"]', ["é"])
     assert read(f"{path}::others")[0]["n"] == 1
+
+
+def test_duckdb_gets_half_floats_as_floats(tmp_path: Path) -> None:
+    """A Parquet file of a model's weights would be answered, and then not be written."""
+    duckdb, pa = pytest.importorskip("duckdb"), pytest.importorskip("pyarrow")
+    halves = pa.table({"half": pa.array([1.5, None]).cast(pa.float16())})
+    path = tmp_path / "a.duckdb"
+    assert duck.replace(path, "t", halves.schema, [halves], list, list) == 2
+    with contextlib.closing(duckdb.connect(str(path))) as made:
+        assert made.execute("SELECT half FROM t").fetchall() == [(1.5,), (None,)]
 
 
 def test_unusual_values_in_sqlite(tmp_path: Path) -> None:

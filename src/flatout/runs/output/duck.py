@@ -12,6 +12,7 @@ from typing import Any
 
 from flatout.errors import ConfigError
 from flatout.runs.input.duck import engine, whole_table
+from flatout.runs.parquet import arrow
 from flatout.text.sql import quoted
 
 _ROWS_READ = 1_000
@@ -56,6 +57,7 @@ def replace(
         OSError: the database cannot be written.
     """
     duckdb, is_new, total = engine(str(path)), not path.exists(), 0
+    schema = _known(schema)
     try:
         with _plain(duckdb), closing(duckdb.connect(str(path))) as database:
             if is_new:
@@ -66,7 +68,7 @@ def replace(
             database.register("flatout_rows", schema.empty_table())
             database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM flatout_rows")  # noqa: S608 - quoted
             for group in groups:
-                database.register("flatout_rows", group)
+                database.register("flatout_rows", group.cast(schema))
                 database.execute(f"INSERT INTO {name} SELECT * FROM flatout_rows")  # noqa: S608
                 total += group.num_rows
             after(_content(database, table))
@@ -76,6 +78,15 @@ def replace(
             path.unlink(missing_ok=True)
         raise
     return total
+
+
+def _known(schema: Any) -> Any:
+    """A schema with types that DuckDB has: it has no half floats."""
+    pa = arrow()
+    for place, field in enumerate(schema):
+        if pa.types.is_float16(field.type):
+            schema = schema.set(place, field.with_type(pa.float32()))
+    return schema
 
 
 def _content(database: Any, table: str) -> Content:
