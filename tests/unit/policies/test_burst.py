@@ -51,11 +51,18 @@ def test_a_limit_is_used_where_the_provider_takes_at_once_what_was_missed(block,
 
 @given(st.floats(5, 200), st.lists(st.floats(0.01, 3.0), min_size=1, max_size=20))
 def test_no_ten_seconds_get_more_than_the_limit(limit, blocks):
-    """A provider that counts by ten seconds or by the minute would refuse what is made up for."""
+    """A provider that counts by ten seconds would refuse what is made up for."""
     times, _ = blocked(Steady(limit * USE, BURST, 0.0), blocks, 60.0)
     for first, begin in enumerate(times):
         assert sum(at < begin + 10.0 for at in times[first:]) <= limit * (10.0 + FIRST) * USE + 1
         assert sum(at < begin + 1.0 for at in times[first:]) <= limit * (1.0 + MOST) + 2
+
+
+@pytest.mark.parametrize("rpm", [33, 63])
+def test_no_minute_gets_more_than_the_limit(rpm):
+    """A provider that counts by the minute would refuse calls although the right limit was given."""
+    times, _ = blocked(Steady(rpm / 60.0 * USE, BURST, 0.0), [0.5, 1.9, 1.1], 600.0)
+    assert max(sum(begin <= at < begin + 60.0 for at in times) for begin in times) <= rpm
 
 
 @pytest.mark.parametrize("burst", [1.0, 1.5])

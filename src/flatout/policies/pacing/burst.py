@@ -38,7 +38,8 @@ SPAN = 10.0 * SECOND
 """Seconds over which the second rule counts."""
 
 LITTLE = 0.01
-"""The share of a cost that must fit in a window. So a second of 6.6 calls gets seven."""
+"""A share of a cost that is as good as none. A second takes a call if this share of it fits: a second of 6.6 calls gets
+seven. Ten seconds take it if all but this share fits: six times the rest of a call would be too much for a minute."""
 
 
 class LearntBurst:
@@ -63,8 +64,8 @@ class LearntBurst:
 
     def fits_at(self, cost: float, rate: float) -> float:
         """When a cost keeps to both rules; a time up to now means at once."""
-        cost *= LITTLE
-        return max(self._second.fits_at(cost, self._each_second(rate)), self._span.fits_at(cost, rate * SPAN))
+        second = self._second.fits_at(LITTLE * cost, self._each_second(rate))
+        return max(second, self._span.fits_at((1.0 - LITTLE) * cost, rate * SPAN))
 
     def took(self, cost: float, rate: float, tat: float, now: float) -> None:
         """A cost went. It and everything before it is earned at ``tat``. The last second has it already."""
