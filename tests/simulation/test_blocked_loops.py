@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from benchmarks.blocked import Came, Scene, flatout, measure
-from flatout.testing import ProviderSettings
+from flatout import Limits, Route
+from flatout.testing import ProviderSettings, run_virtual
+from tests.support.several_providers import Providers
 
 STRICT = {
     "bucket 0.5 s": {"limit": "bucket", "burst": 0.5},
@@ -55,3 +58,20 @@ def test_a_provider_that_counts_by_the_second_is_not_taken_for_one_with_a_lower_
     came = measure(scene, 1, partial(flatout, given=True))
     assert came.used >= 0.85
     assert came.refused <= 20
+
+
+@pytest.mark.parametrize("order", ["spill", "spread"])
+def test_a_route_that_is_idle_now_and_then_is_not_taken_for_a_blocked_program(order: Literal["spill", "spread"]):
+    """Calls that waited for a target and went to another would have it try more at once, and be refused."""
+    server = ProviderSettings(rpm=600, latency=1.0, burst=0.5)
+    providers = Providers(a=server, b=server)
+
+    async def main() -> None:
+        route, limits = Route("a/m", "b/m", order=order), Limits(rpm=600)
+        async with providers.client(route, config=providers.config(), limits=limits) as client:
+            for _ in range(10):
+                await client.gather([f"{number}" for number in range(60)])
+                await asyncio.sleep(8.0)
+
+    run_virtual(main())
+    assert providers.seen("refused") == {"a": 0, "b": 0}

@@ -384,6 +384,7 @@ class Admission:
 
     def _release(self, waiter: Waiter, pacer: Pacer, now: float, loop: asyncio.AbstractEventLoop) -> None:
         if not waiter.admitted.done():
+            waiter.need.waited_for = self.holds
             self._admit(pacer, waiter.need, now, loop)
             self._waits.gone(waiter.since, waiter.went, now)
             waiter.admitted.set_result(None if waiter.turn is None else Permit(self, waiter.need))

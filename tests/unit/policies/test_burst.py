@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flatout.policies.pacing.axis import USE
 from flatout.policies.pacing.burst import FIRST, MOST
-from flatout.policies.pacing.gcra import BURST, Steady
+from flatout.policies.pacing.gcra import BURST, MISSED, Steady
 from flatout.policies.pacing.pacer import Pacer
 from flatout.policies.pacing.tokens import Need
 from flatout.testing._limits import Bucket, SlidingWindow, Window
@@ -29,7 +29,7 @@ def blocked(
         now += next(waits)
         refused = 0
         while gcra.ready_at(1.0) <= now:
-            gcra.take(1.0, now)
+            gcra.take(1.0, now, waited=True)
             if server is not None and server.wait(now, 1.0) > 0.0:
                 refused += 1
             else:
@@ -91,7 +91,7 @@ def test_a_refusal_of_what_was_tried_concerns_its_call_alone():
     pacer, now, need = Pacer(Limits(rpm=LIMIT * 60), 0.0), 0.0, Need()
     while now < 60.0:
         now += 0.7
-        while pacer.ready_at(need := Need(), now)[0] <= now:
+        while pacer.ready_at(need := Need(waited_for="requests"), now)[0] <= now:
             pacer.admit(need, now)
     waits = [pacer.refused(need, 0.1, None, now, now + 0.1, 0.0) for _ in range(5)]
     assert {wait.alone for wait in waits} == {0.1}
@@ -114,11 +114,24 @@ def test_a_program_that_sends_a_few_calls_now_and_then_loses_nothing():
     for number in range(100):
         now = 10.0 * number
         for _ in range(20):
-            now = max(now, gcra.ready_at(1.0))
-            gcra.take(1.0, now)
+            ready = gcra.ready_at(1.0)
+            waited, now = ready > now, max(now, ready)
+            gcra.take(1.0, now, waited=waited)
             went.append(now)
     for first, begin in enumerate(went):
         assert sum(at < begin + 0.01 for at in went[first:]) <= 10 * FIRST
+
+
+@pytest.mark.parametrize("cause", ["", "concurrency", "tokens"])
+def test_a_wait_for_something_else_tries_nothing(cause):
+    """A program whose calls wait for free slots, or for tokens, would be refused once it sends more."""
+    pacer = Pacer(Limits(rpm=LIMIT * 60), 0.0)
+    for now in range(1, 60):
+        went = 0
+        while pacer.ready_at(need := Need(waited_for=cause), now)[0] <= now:
+            pacer.admit(need, now)
+            went += 1
+        assert went <= LIMIT * (BURST + MISSED) + 1
 
 
 def test_a_stall_now_and_then_tries_nothing():
@@ -128,8 +141,7 @@ def test_a_stall_now_and_then_tries_nothing():
         now = max(now, ready) if (ready := gcra.ready_at(1.0)) > now else now
         if int(now) % 120 == 0:
             now += 1.2
-        gcra.ready_at(1.0)
-        gcra.take(1.0, now)
+        gcra.take(1.0, now, waited=True)
         most = max(most, gcra.tat - now)
     assert most <= FIRST
 

@@ -166,7 +166,7 @@ class Trial(Steady):
         turn = self._next - self._apart * room if room > 0 else self._next
         return min(earned, max(ahead, turn))
 
-    def take(self, cost: float, now: float) -> None:
+    def take(self, cost: float, now: float, *, waited: bool = False) -> None:
         """Admit a cost."""
         if self._calls == 0 and (self.open or self.burst > self._evenly):
             self._until = now + MINUTE
@@ -183,4 +183,4 @@ class Trial(Steady):
             self.since = self.taken
         self._last = now
         self._spent = max(self._spent, now) + cost / self.rate
-        super().take(cost, now)
+        super().take(cost, now, waited=waited)

@@ -126,7 +126,7 @@ class Axes:
         need.axes = self.by_name
         for name, axis in self.by_name.items():
             costs[name] = cost = self._charge.cost(name, need)
-            axis.take(cost, now)
+            axis.take(cost, now, waited=need.waited_for == axis.cause)
             marks[name] = axis.taken
         if "tpm" in costs:
             self._charge.sent(need)

@@ -128,13 +128,13 @@ class Axis:
             return now
         return self.gcra.ready_at(cost)
 
-    def take(self, cost: float, now: float) -> None:
-        """Admit a cost."""
+    def take(self, cost: float, now: float, *, waited: bool = False) -> None:
+        """Admit a cost; ``waited`` as for `Gcra.take`."""
         self.gcra.taken += cost
         if now < self._credit_until and self._credit >= cost:
             self._credit -= cost
         else:
-            self.gcra.take(cost, now)
+            self.gcra.take(cost, now, waited=waited)
 
     def give_back(self, cost: float, now: float) -> None:
         """A cost that was admitted is not used."""

@@ -54,8 +54,14 @@ class Gcra:
         room = self.burst - cost / self.rate
         return self.tat - room if room > 0 else self.tat
 
-    def take(self, cost: float, now: float) -> None:
-        """Admit a cost. The caller has asked `ready_at`."""
+    def take(self, cost: float, now: float, *, waited: bool = False) -> None:
+        """Admit a cost. The caller has asked `ready_at`.
+
+        Args:
+            cost: the units.
+            now: the present.
+            waited: whether calls waited for this rate until now. If they are late, `Steady` counts what is lost.
+        """
         self.tat = max(self.tat, now) + cost / self.rate
 
     def begin(self, at: float) -> None:
@@ -96,7 +102,7 @@ class Steady(Gcra):
     call that comes a moment too early. Nor does it for a while after `rest`: others may use the limit, too.
     """
 
-    __slots__ = ("_asked", "_kept_until", "_learnt", "_loses", "_recent", "_rests_until", "missed")
+    __slots__ = ("_kept_until", "_learnt", "_loses", "_recent", "_rests_until", "missed")
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         super().__init__(rate, burst, now)
@@ -104,7 +110,6 @@ class Steady(Gcra):
         self._loses = False  # whether more was missed than `FASTER` makes up for
         self._recent = Recent()
         self._learnt = LearntBurst(self._recent)
-        self._asked = 0  # how often calls asked since one went; a call that waited has asked twice
         self._kept_until = -math.inf  # until when no second gets more than its share
         self._rests_until = -math.inf  # until when nothing is made up for
 
@@ -139,7 +144,6 @@ class Steady(Gcra):
         super().give(cost)
 
     def ready_at(self, cost: float) -> float:
-        self._asked += 1
         if (seconds := self._learnt.seconds) and self.burst <= BURST:
             ready = self.tat - max(0.0, seconds - cost / self.rate)
             return max(ready, self._learnt.fits_at(cost, self.rate))
@@ -151,9 +155,8 @@ class Steady(Gcra):
             return in_turn
         return min(in_turn, max(ready - self.missed, self._fits_at((1.0 - LITTLE) * cost)))
 
-    def take(self, cost: float, now: float) -> None:
+    def take(self, cost: float, now: float, *, waited: bool = False) -> None:
         learnt, seconds, late = self._learnt, cost / self.rate, now - self.tat
-        waited, self._asked = self._asked > 1, 0
         lost = gained = 0.0
         if learnt.seconds and self.burst <= BURST:
             lost = late

@@ -131,8 +131,8 @@ class LeasedGcra(Gcra):
             at = self._alone.ready_at(cost)
         return max(at, super().ready_at(cost))
 
-    def take(self, cost: float, now: float) -> None:
-        super().take(cost, now)
+    def take(self, cost: float, now: float, *, waited: bool = False) -> None:
+        super().take(cost, now, waited=waited)
         self._each += SMOOTH * (cost - self._each)
         self._need = 0.0
         if self._alone is not None and self._leased_at(cost) == math.inf:

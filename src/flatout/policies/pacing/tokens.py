@@ -75,6 +75,7 @@ class Need(Struct, eq=False, gc=False):
         number: its number among all calls to the target; see `failures.health`.
         at: calls in flight when it was sent, including this one.
         place: its number in the order of sending; see `backlog`.
+        waited_for: what its queue waited for, up to its turn: a key of `flatout.events.WAITS`; "" if it went at once.
     """
 
     input: float = 0.0
@@ -93,6 +94,7 @@ class Need(Struct, eq=False, gc=False):
     number: int = 0
     at: int = 0
     place: int = 0
+    waited_for: str = ""
 
     def __repr__(self) -> str:
         return f"Need(input={self.input:.0f}, output={self.output:.0f})"
