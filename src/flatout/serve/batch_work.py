@@ -82,6 +82,15 @@ class Batch(Struct):
         self.state = state
         self.at.setdefault(state, wall())
 
+    def take_over(self, written: Batch) -> None:
+        """Become as another gateway has written it. That it is being cancelled, which is yet to be written, stays."""
+        since = self.at.get("cancelling") if self.state == "cancelling" else None
+        for name in self.__struct_fields__:
+            setattr(self, name, getattr(written, name))
+        if since is not None and self.state not in OVER:
+            self.state = "cancelling"
+            self.at.setdefault("cancelling", since)
+
     @property
     def dialect(self) -> str:
         """The format of its rows."""

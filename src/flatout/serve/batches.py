@@ -19,17 +19,18 @@ import msgspec
 from msgspec import Struct
 
 from flatout.client import engine_of
-from flatout.errors import ConfigError, FlatoutError, RunLocked
+from flatout.errors import ConfigError, FlatoutError, RunLocked, StoreError
 from flatout.http_server.answer import Answer
 from flatout.http_server.requests import Request
 from flatout.tasks.loop import wall
 
+from .batch_folder import found_at, held, keep_at, link
 from .batch_input import MOST_BYTES, Fault, Rows, read
 from .batch_lane import lane_of
 from .batch_work import OVER, Batch, BatchWork, State
 from .callers import Caller
 from .calls import Calls
-from .files import KEPT, NAME, Files, new_name, write
+from .files import KEPT, NAME, Files, new_name
 from .guard import Denied
 from .models import Models
 from .site import CALLS, send_json, send_page
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 FULL = 60.0
 """Seconds after which files are written anew that could not be written."""
+
+ELSEWHERE = 60.0
+"""Seconds until a batch that another gateway works on is looked at again: that one may have ended."""
 
 _log = logging.getLogger("flatout")
 
@@ -72,6 +76,7 @@ class Batches:
         self._folder = folder
         self._known: dict[str, Batch] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._elsewhere: set[str] = set()  # batches that another gateway works on, in the same folder
         self._keeping = asyncio.Lock()
 
     async def open(self) -> None:
@@ -110,6 +115,8 @@ class Batches:
         batch = self._known.get(name)
         if batch is None or batch.owner != caller.name or act not in ("", "cancel"):
             raise Denied(404, f"there is no batch {name[:80]!r}")
+        if name in self._elsewhere:
+            await self._look(batch)
         if act:
             await self._cancel(batch)
         send_json(answer, described(batch))
@@ -139,10 +146,12 @@ class Batches:
         """Cancel a batch. What is done of it is left as its files.
 
         Raises:
-            Denied: it has ended.
+            Denied: it has ended, or another gateway works on it.
         """
         if batch.state in OVER:
             raise Denied(409, f"a batch that is {batch.state} cannot be cancelled")
+        if batch.id in self._elsewhere:
+            raise Denied(409, "another gateway works on this batch, in the same folder: cancel it there")
         if batch.state == "cancelling":
             return
         batch.becomes("cancelling")
@@ -174,16 +183,34 @@ class Batches:
         """Work on a batch until it is over."""
         if before is not None:
             await asyncio.gather(before, return_exceptions=True)
+        while batch.state not in OVER:
+            try:
+                async with held(self._folder, batch.id):
+                    self._elsewhere.discard(batch.id)
+                    await self._worked_on(batch)
+            except RunLocked as error:
+                if batch.id not in self._elsewhere:
+                    _log.warning("the batch %s waits for another gateway: %s", batch.id, error)
+                self._elsewhere.add(batch.id)
+                await asyncio.sleep(ELSEWHERE)
+            except StoreError as error:
+                await self._failed(batch, error)
+        self._elsewhere.discard(batch.id)
+        await asyncio.to_thread(self._clear, batch)
+
+    async def _worked_on(self, batch: Batch) -> None:
+        """Work on a batch that no other gateway works on now. One may have done so before."""
+        await self._look(batch)
+        if batch.state in OVER:
+            return
         try:
             rows = await self._validated(batch)
             if rows is not None:
                 await self._answered(batch, rows)
-        except RunLocked as error:
-            _log.warning("the batch %s waits for another gateway: %s", batch.id, error)
+        except RunLocked:
+            raise
         except (FlatoutError, OSError) as error:
             await self._failed(batch, error)
-        if batch.state in OVER:
-            await asyncio.to_thread(self._clear, batch)
 
     async def _validated(self, batch: Batch) -> Rows | None:
         """The rows of a batch; None if it cannot be worked on."""
@@ -195,7 +222,7 @@ class Batches:
         if batch.state != "cancelling":
             batch.becomes("failed" if faults else "in_progress")
         await self._keep(batch)
-        return None if batch.state == "failed" else rows
+        return None if batch.state in OVER else rows
 
     async def _answered(self, batch: Batch, rows: Rows) -> None:
         """Ask the rows, and leave the files of their results."""
@@ -259,18 +286,28 @@ class Batches:
         """
         own, given = self._input(batch), self._files.path(batch.input)
         if not own.exists():
-            with suppress(OSError):  # a file system without links; or the file is gone, as reading it will tell
-                own.hardlink_to(given)
+            link(own, given)
         return read(own if own.exists() else given, batch.endpoint)
 
     def _clear(self, batch: Batch) -> None:
         """Remove what a batch that is over needs no more: its input, and its run file, which would take as much again
         as the files that it has left. What a failed one has may be in its run file alone.
         """
-        self._input(batch).unlink(missing_ok=True)
+        for path in self._folder.glob(f"{batch.id}.input*"):
+            path.unlink(missing_ok=True)
         if batch.state != "failed":
             for path in self._folder.glob(f"{batch.id}.flatout*"):
                 path.unlink(missing_ok=True)
+
+    def size(self, owner: str) -> int:
+        """The bytes of inputs that a caller has removed, and its batches still hold."""
+        sizes = {}
+        for batch in [*self._known.values()]:  # this is a thread: others may come
+            own = batch.owner == owner and batch.state not in OVER
+            if own and not self._files.path(batch.input).exists():
+                with suppress(OSError):
+                    sizes[batch.input] = self._input(batch).stat().st_size
+        return sum(sizes.values())
 
     async def sweep(self) -> None:
         """Forget batches whose files have expired."""
@@ -309,19 +346,26 @@ class Batches:
 
     async def _kept(self, batch: Batch) -> None:
         async with self._keeping:  # else an earlier state might be written last
-            await asyncio.to_thread(self._write, f"{batch.id}.json", msgspec.json.encode(batch))
+            found = await asyncio.to_thread(keep_at, self._place(batch), batch)
+        if found is not None:
+            batch.take_over(found)
 
-    def _write(self, name: str, data: bytes) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write(self._folder / name, data)
+    async def _look(self, batch: Batch) -> None:
+        """Take over what another gateway has written of a batch."""
+        found = await asyncio.to_thread(found_at, self._place(batch))
+        if found is not None:
+            batch.take_over(found)
+
+    def _place(self, batch: Batch) -> Path:
+        return self._folder / f"{batch.id}.json"
 
     def _read(self) -> dict[str, Batch]:
         found = []
         for path in self._folder.glob("batch-*.json"):
-            with suppress(OSError, msgspec.MsgspecError):
-                if NAME.fullmatch(path.stem):
-                    found.append(batch := msgspec.json.decode(path.read_bytes(), type=Batch))
-                    if batch.state in OVER:  # a kill may have left something
+            if NAME.fullmatch(path.stem) and (batch := found_at(path)) is not None:
+                found.append(batch)
+                if batch.state in OVER:  # a kill may have left something
+                    with suppress(OSError):
                         self._clear(batch)
         return {each.id: each for each in sorted(found, key=lambda each: each.at.get("validating", 0.0))}
 

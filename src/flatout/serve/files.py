@@ -12,7 +12,7 @@ import re
 import secrets
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -179,10 +179,12 @@ class FilePages:
 
     Args:
         files: keeps the files.
+        held: the bytes of removed files that a caller's batches still hold.
     """
 
-    def __init__(self, files: Files) -> None:
+    def __init__(self, files: Files, held: Callable[[str], int]) -> None:
         self._files = files
+        self._held = held
         self._coming: Counter[str] = Counter()  # bytes that uploads may still bring, by the caller
 
     async def root(self, request: Request, answer: Answer, caller: Caller) -> None:
@@ -235,10 +237,12 @@ class FilePages:
         size = int(request.headers.get(b"content-length", MOST_BYTES))  # in chunks, it may be any file
         self._coming[caller.name] += size
         try:
-            kept = await asyncio.to_thread(self._files.size, caller.name)
+            held = await asyncio.to_thread(self._held, caller.name)
+            kept = held + await asyncio.to_thread(self._files.size, caller.name)
             if kept + self._coming[caller.name] > most:
                 coming = f"it keeps {kept:,}, and {self._coming[caller.name]:,} are coming"
                 hint = "remove some (DELETE /v1/files/ID), or wait: each is removed after 30 days"
+                hint = f"{hint}. The input of a batch counts until that is over" if held else hint
                 raise Denied(413, f"{caller.name} may keep {most:,} bytes of files; {coming}: {hint}")
             yield
         finally:

@@ -110,8 +110,8 @@ class Gateway:
         calls = Calls(engine, self.models, self.gate)
         folder = Path(asked.folder) if asked.folder is not None else usual_folder(asked.port)
         self.files = Files(folder / "files")
-        kept = FilePages(self.files)
         self.batches = Batches(client, calls, self.models, self._owner, self.files, folder / "batches")
+        kept = FilePages(self.files, self.batches.size)
         pages: dict[str, Page] = {
             "/status": self.status.json,
             "/metrics": self.status.metrics,

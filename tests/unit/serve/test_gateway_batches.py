@@ -11,13 +11,15 @@ from errno import ENOSPC
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from flatout import Budget, ConfigError, Limits
 from flatout.presence import AGAIN
 from flatout.serve import keys
+from flatout.serve.batch_folder import found_at, keep_at
 from flatout.serve.batch_work import BatchWork
-from flatout.serve.batches import Batches
+from flatout.serve.batches import ELSEWHERE, Batches
 from flatout.serve.callers import Allowed
 from flatout.serve.files import NAME
 from flatout.testing import BatchSettings, Faults, ProviderSettings
@@ -478,6 +480,91 @@ def test_a_cancelled_batch_is_cancelled_at_its_provider():
     assert len(answers) == world.provider.stats()["batches"]["answers"]
 
 
+def test_a_batch_is_paid_for_once_if_two_gateways_share_a_folder(monkeypatch: pytest.MonkeyPatch):
+    """All rows would be asked again by a gateway that read of a batch just before another one had done it."""
+    first = World(ProviderSettings(latency=0.5))
+    second = World(provider=first.provider)
+
+    async def main(world: World) -> tuple[Any, Any]:
+        batch = await begun(world, rows(20))
+        with monkeypatch.context() as patch:
+            patch.setattr(Batches, "_begin", lambda *_: None)  # the other one is slow to begin
+            await second.gateway.batches.open()
+        done = await over(world, batch["id"])
+        async with second.client:
+            second.gateway.batches.look_again({each.name for each in world.gateway.callers})
+            await asyncio.sleep(5.0)
+            seen = (await second.get(f"/v1/batches/{batch['id']}")).data
+            await second.gateway.batches.close()
+        return done, seen
+
+    done, seen = first.run(main)
+    assert done["status"] == "completed"
+    assert seen == done
+    assert first.provider.stats()["answered"] == 20
+
+
+def test_a_gateway_learns_that_another_one_has_done_a_batch():
+    """A batch would be under way for ever at one of two gateways that share a folder. Cancelled there, it would lose
+    its results.
+    """
+    first = World(ProviderSettings(rpm=60, latency=0.5))
+    second = World(provider=first.provider)
+
+    async def main(world: World) -> None:
+        batch = await begun(world, rows(200))
+        await asyncio.sleep(2.0)
+        page = f"/v1/batches/{batch['id']}"
+        async with second.client:
+            await second.gateway.batches.open()
+            await asyncio.sleep(2.0)
+            assert "another gateway" in (await second.ask(f"{page}/cancel", b"")).data["error"]["message"]
+            done = await over(world, batch["id"])
+            assert done["status"] == "completed"
+            refused = await second.ask(f"{page}/cancel", b"")
+            assert (refused.status, "is completed" in refused.data["error"]["message"]) == (409, True)
+            assert (await second.get(page)).data == done
+            await asyncio.sleep(ELSEWHERE + 1.0)
+            assert (await second.get(page)).data == done
+            await second.gateway.batches.close()
+
+    first.run(main)
+
+
+def test_a_gateway_goes_on_with_a_batch_that_another_one_leaves():
+    """Of two gateways that share a folder one ends: its batches would wait for the next start."""
+    first = World(ProviderSettings(rpm=60, latency=0.5))
+    second = World(provider=first.provider)
+
+    async def main(world: World) -> Any:
+        batch = await begun(world, rows(200))
+        await asyncio.sleep(2.0)
+        async with second.client:
+            await second.gateway.batches.open()
+            await asyncio.sleep(2.0)
+            assert (await second.get(f"/v1/batches/{batch['id']}")).data["status"] == "in_progress"
+            await world.gateway.batches.close()
+            await asyncio.sleep(ELSEWHERE)
+            done = await over(second, batch["id"])
+            await second.gateway.batches.close()
+        return done
+
+    assert first.run(main)["request_counts"] == {"total": 200, "completed": 200, "failed": 0}
+
+
+def test_an_end_that_is_written_stays():
+    """A gateway whose state is older would write over the end of a batch, and its results could not be found."""
+
+    async def main(world: World) -> tuple[Any, Any]:
+        batch = await over(world, (await begun(world, rows(3)))["id"])
+        (place,) = world.gateway.batches._folder.glob("batch-*.json")
+        older = msgspec.structs.replace(found_at(place), state="cancelling", output=None)
+        return batch, keep_at(place, older)
+
+    batch, written = World().run(main)
+    assert (written.state, written.output) == ("completed", batch["output_file_id"])
+
+
 @pytest.mark.parametrize("metadata", [LIVE, None])
 def test_a_batch_whose_gateway_is_killed_while_it_is_cancelled_leaves_what_it_has(
     monkeypatch: pytest.MonkeyPatch, metadata: dict[str, str] | None
@@ -544,8 +631,13 @@ def test_a_batch_under_way_is_not_in_memory(monkeypatch: pytest.MonkeyPatch):
         tracemalloc.stop()
 
 
-def test_the_input_of_a_batch_may_be_removed_while_it_is_under_way(tmp_path: Path):
+@pytest.mark.parametrize("links", [True, False])
+def test_the_input_of_a_batch_may_be_removed_while_it_is_under_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, links: bool
+):
     """A client that removes what it has uploaded would lose its batch, and a batch would leave its input for ever."""
+    if not links:  # as on FAT, and on some network file systems
+        monkeypatch.setattr(Path, "hardlink_to", lambda *_: os.link("/nonexistent", "/nonexistent"))
 
     async def main(world: World) -> tuple[Any, list[Any]]:
         batch = await begun(world, rows(300))
@@ -556,7 +648,7 @@ def test_the_input_of_a_batch_may_be_removed_while_it_is_under_way(tmp_path: Pat
 
     batch, answers = World(ProviderSettings(rpm=600, latency=0.5)).run(main)
     assert batch["request_counts"]["completed"] == len(answers) == 300
-    assert not [*tmp_path.rglob("*.input")]
+    assert not [*tmp_path.rglob("*.input*")]
 
 
 def test_a_batch_that_is_over_cannot_be_cancelled():
@@ -714,6 +806,29 @@ def test_what_the_files_of_a_key_take_is_bounded(tmp_path: Path):
         assert (await send(world, **own)).status == 200
 
     World(keys=ring).run(main)
+
+
+def test_an_input_that_was_removed_takes_room_until_its_batch_is_over(tmp_path: Path):
+    """One team could fill the disk for all: upload, begin a batch, remove the file, and again."""
+    ring = tmp_path / "keys.json"
+    own = {"x_api_key": keys.add("team-a", Allowed(files=3 * len(rows(100)) // 2), ring)}
+    form, kind = upload(rows(100)), f"multipart/form-data; boundary={BOUNDARY}"
+
+    async def send(world: World) -> Got:
+        return await world.ask("/v1/files", form, content_type=kind, content_length=str(len(form)), **own)
+
+    async def main(world: World) -> list[int]:
+        file = (await send(world)).data["id"]
+        asked = {"input_file_id": file, "endpoint": "/v1/chat/completions", "metadata": LIVE}
+        batch = (await world.ask("/v1/batches", asked, **own)).data["id"]
+        await asyncio.sleep(1.0)
+        await world.ask(f"/v1/files/{file}", b"", method="DELETE", **own)
+        under_way = await send(world)
+        await world.ask(f"/v1/batches/{batch}/cancel", b"", **own)
+        await over(world, batch, **own)
+        return [under_way.status, (await send(world)).status]
+
+    assert World(ProviderSettings(latency=1000.0), keys=ring).run(main) == [413, 200]
 
 
 def test_files_and_batches_expire(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
