@@ -6,7 +6,7 @@ a real loop:
 
 - Work in a thread (`asyncio.to_thread`, ``run_in_executor``) takes no virtual time: the clock stops until the thread is
   done. A thread that itself waits for a timer of the loop can never end; that is an error after `PATIENCE` real
-  seconds in which the process did nothing.
+  seconds in which it did nothing. Linux tells what a thread does; elsewhere all of its time counts as idle.
 - Each turn of the loop takes `TICK`, so that a task which polls the clock with ``sleep(0)`` sees it move.
 - Real sockets do not work on it: the clock would jump to the next timeout before a packet could arrive.
 """
@@ -15,16 +15,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import random
 import selectors
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextvars import Context
 from datetime import UTC, datetime
-from typing import Any, TypeVar, TypeVarTuple
+from pathlib import Path
+from typing import Any, Generic, TypeVar, TypeVarTuple
 
 T = TypeVar("T")
 ArgumentsT = TypeVarTuple("ArgumentsT")
@@ -35,11 +37,14 @@ EPOCH = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 TICK = 1e-6
 """Virtual seconds that a turn of the loop takes if something is ready to run."""
 
-PATIENCE = 30.0
-"""Real seconds that the virtual clock waits for a thread that is not at work itself."""
+IDLE = 1.0
+"""Real seconds that a thread may do nothing before the loop goes on with what is ready: it may wait for that."""
 
-AT_WORK = 0.01
-"""The share of a processor from which on this process counts as at work. A busy machine lets it have little."""
+PATIENCE = 30.0
+"""Real seconds that a thread may do nothing while nothing is ready, before that is an error."""
+
+TIRING = 0.1
+"""The share of a thread's processor time that counts as doing nothing. So even one that spins for ever is given up."""
 
 LIMIT = 86_400.0
 """The default limit of a run, in virtual seconds."""
@@ -80,6 +85,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._virtual_now = start
         self._ends_at = start + limit
         self._threads = 0
+        self._works: set[_Work[Any]] = set()  # by those of the threads that can be watched
         self._threads_of_its_own: ThreadPoolExecutor | None = None
         self._heard = threading.Event()  # from a thread of its own: it is done, or asks something of the loop
         super().__init__(_JumpingSelector(self))
@@ -101,19 +107,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Future[T]:
         """Run a function in a thread; the clock stops until it is done.
 
-        For a thread of the loop's own, the whole loop stands still until it is done, or asks something of the loop.
-        What is ready meanwhile goes on behind it, in the same order every time, however slow the machine is.
+        For a thread of the loop's own, the whole loop stands still until it is done, asks something of the loop, or
+        has done nothing for `IDLE` real seconds. What is ready meanwhile goes on behind it, in the same order every
+        time, however slow the machine is.
         """
+        work = _Work(func, args)
         if executor is None:
             self._heard.clear()
-            work = self._own_threads().submit(func, *args)
-            work.add_done_callback(self._hear)
-            _wait(self._heard.wait)
-            future = asyncio.wrap_future(work, loop=self)
+            submitted = self._own_threads().submit(work)
+            submitted.add_done_callback(self._hear)
+            _wait(self._heard.wait, {work}, IDLE)
+            future = asyncio.wrap_future(submitted, loop=self)
+        elif isinstance(executor, ThreadPoolExecutor):
+            future = super().run_in_executor(executor, work)
         else:
-            future = super().run_in_executor(executor, func, *args)
+            future = super().run_in_executor(executor, func, *args)  # perhaps in another process
         self.thread_begins()
-        future.add_done_callback(self._thread_done)
+        self._works.add(work)
+        future.add_done_callback(functools.partial(self._work_done, work))
         return future
 
     def call_soon_threadsafe(
@@ -150,7 +161,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _hear(self, _work: object) -> None:
         self._heard.set()
 
-    def _thread_done(self, _future: asyncio.Future[Any]) -> None:
+    def _work_done(self, work: _Work[Any], _future: asyncio.Future[Any]) -> None:
+        self._works.remove(work)
         self.thread_ends()
 
     def _jump(self, timeout: float | None) -> None:
@@ -187,7 +199,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is not None and timeout <= 0:
             loop._move(TICK)
             return super().select(0) if loop._threads else []  # skipping the system call in most turns
-        events = _wait(super().select) if loop._threads else super().select(0)
+        events = _wait(super().select, loop._works, PATIENCE) if loop._threads else super().select(0)
         if events:
             return events
         if loop._threads:
@@ -199,13 +211,47 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
 
-def _wait(wait: Callable[[float], T]) -> T:
-    """Wait for a thread. Returns the last thing that ``wait`` returned: something, or nothing after `PATIENCE`."""
-    while True:
-        used = time.process_time()
-        found = wait(PATIENCE)
-        if found or time.process_time() - used < AT_WORK * PATIENCE:
-            return found
+class _Work(Generic[T]):
+    """A function's run in a thread. It knows its thread, so that the loop can see whether that is at work."""
+
+    def __init__(self, func: Callable[..., T], args: tuple[Any, ...]) -> None:
+        self._func = func
+        self._args = args
+        self.thread: int | None = None
+
+    def __call__(self) -> T:
+        self.thread = threading.get_native_id()
+        return self._func(*self._args)
+
+
+def _wait(wait: Callable[[float], T], works: Collection[_Work[Any]], patience: float) -> T:
+    """Wait for something, or until every thread has done nothing for ``patience`` seconds in all.
+
+    The sum counts, and not a single pause: a thread that polls for something sleeps most of the time, but never long.
+    """
+    began, here = time.monotonic(), threading.get_native_id()
+    first: dict[int, tuple[float, float]] = {}
+    pause = patience / 10
+    while not (found := wait(pause)):
+        now = {thread: _scheduled(thread) for thread in (here, *(work.thread for work in works)) if thread is not None}
+        first = now | first
+        since = {thread: (ran - first[thread][0], queued - first[thread][1]) for thread, (ran, queued) in now.items()}
+        # When this thread wakes up, it takes the interpreter from the others before it has a processor.
+        elapsed = time.monotonic() - began - since.pop(here)[1]
+        idle = min((max(0.0, elapsed - ran - queued) + TIRING * ran for ran, queued in since.values()), default=elapsed)
+        if idle >= patience:
+            break
+        pause = max(patience - idle, patience / 10)
+    return found
+
+
+def _scheduled(thread: int) -> tuple[float, float]:
+    """The seconds in which a thread ran, and waited for a processor, in its life. Zeros where that cannot be known."""
+    try:
+        ran, queued, _ = Path(f"/proc/self/task/{thread}/schedstat").read_text(encoding="ascii").split()
+    except OSError:
+        return 0.0, 0.0
+    return int(ran) / 1e9, int(queued) / 1e9
 
 
 def _whereabouts(task: asyncio.Task[Any]) -> str:

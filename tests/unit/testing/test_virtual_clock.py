@@ -5,12 +5,25 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from flatout.testing import Deadlocked, TimeLimitReached, VirtualLoop, run_virtual
 from flatout.testing import _clock as clock_module
 from flatout.testing._clock import EPOCH
+
+watched = pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="only Linux tells what a thread does")
+
+
+def compute(seconds: float) -> str:
+    """Keep a processor at work for so many seconds of its time, however long that takes."""
+    ends = time.thread_time() + seconds
+    while time.thread_time() < ends:
+        pass
+    return "done"
 
 
 def test_an_hour_of_sleep_takes_no_time():
@@ -108,28 +121,76 @@ def test_a_thread_is_waited_for_and_takes_no_virtual_time():
 def test_a_run_is_the_same_however_long_its_threads_take():
     """On a busy machine a seed would give another run, and a failure that was seen once could not be looked into."""
 
-    def order(seconds: float) -> tuple[list[str], float]:
-        """What is seen in which order, and the time at the end, while a thread waits for something elsewhere."""
+    def waited(seconds: float) -> tuple[list[str], float]:
+        """A thread waits for something elsewhere."""
         release = threading.Event()
         threading.Timer(seconds, release.set).start()
+        return order(release.wait, 5)
 
-        async def main() -> tuple[list[str], float]:
-            seen = []
+    assert waited(0.0) == waited(0.6)
 
-            async def tick() -> None:
-                for _ in range(100):
-                    await asyncio.sleep(0)
-                    seen.append("tick")
 
-            ticking = asyncio.create_task(tick())
-            await asyncio.to_thread(release.wait, 5)
-            seen.append("thread")
-            await ticking
-            return seen, asyncio.get_running_loop().time()
+@watched
+def test_a_run_is_the_same_however_long_its_threads_compute(monkeypatch):
+    """A forecast that is computed in a thread would come before or behind the rest, as the machine has time for it."""
+    monkeypatch.setattr(clock_module, "IDLE", 0.3)
+    assert order(compute, 0.0) == order(compute, 0.5)
 
-        return run_virtual(main())
 
-    assert order(0.0) == order(0.6)
+def order(work: Callable[..., object], *args: object) -> tuple[list[str], float]:
+    """What is seen in which order, and the time at the end, while a thread does its work."""
+
+    async def main() -> tuple[list[str], float]:
+        seen = []
+
+        async def tick() -> None:
+            for _ in range(100):
+                await asyncio.sleep(0)
+                seen.append("tick")
+
+        ticking = asyncio.create_task(tick())
+        await asyncio.to_thread(work, *args)
+        seen.append("thread")
+        await ticking
+        return seen, asyncio.get_running_loop().time()
+
+    return run_virtual(main())
+
+
+@pytest.mark.parametrize("pause", [0.0005, None], ids=["sleeps", "spins"])
+def test_a_thread_may_poll_for_what_the_loop_does(pause, monkeypatch):
+    """The loop would wait for the thread and the thread for the loop, for ever."""
+    monkeypatch.setattr(clock_module, "IDLE", 0.05)
+    monkeypatch.setattr(clock_module, "TIRING", 0.2)
+    done = threading.Event()
+
+    def poll() -> bool:
+        ends = time.thread_time() + 1.5
+        while not done.is_set() and time.thread_time() < ends:
+            if pause is not None:
+                time.sleep(pause)
+        return done.is_set()
+
+    assert run_virtual(beside(poll, done))
+
+
+def test_a_thread_may_wait_for_what_the_loop_does(monkeypatch):
+    """Each such thread would cost half a minute."""
+    monkeypatch.setattr(clock_module, "IDLE", 0.02)
+    done = threading.Event()
+    assert run_virtual(beside(lambda: done.wait(10), done))
+
+
+async def beside(work: Callable[[], bool], done: threading.Event) -> bool:
+    """What a thread finds, while the loop has something ready for it."""
+
+    async def end() -> None:
+        done.set()
+
+    ending = asyncio.create_task(end())
+    found = await asyncio.to_thread(work)
+    await ending
+    return found
 
 
 def test_a_thread_may_ask_something_of_the_loop():
@@ -159,13 +220,19 @@ def test_time_goes_on_after_a_thread():
 
 
 def test_a_thread_that_never_ends_is_an_error(monkeypatch):
-    """A test run would hang without a word."""
+    """A test run would hang without a word, if only another thread of the program has something to do."""
+    monkeypatch.setattr(clock_module, "IDLE", 0.02)
     monkeypatch.setattr(clock_module, "PATIENCE", 0.02)
     release = threading.Event()
 
+    def work_elsewhere() -> None:
+        while not release.is_set():
+            pass
+
     async def main() -> None:
+        threading.Thread(target=work_elsewhere).start()
         try:
-            await asyncio.to_thread(release.wait, 5)
+            await asyncio.to_thread(release.wait, 10)
         finally:
             release.set()
 
@@ -173,17 +240,18 @@ def test_a_thread_that_never_ends_is_an_error(monkeypatch):
         run_virtual(main())
 
 
-def test_a_thread_that_works_for_long_is_no_error(monkeypatch):
+@watched
+@pytest.mark.parametrize("own", [True, False], ids=["of the loop", "of the program"])
+def test_a_thread_that_works_for_long_is_no_error(own, monkeypatch):
     """On a busy machine a forecast that is computed in a thread would look like a deadlock."""
-    monkeypatch.setattr(clock_module, "PATIENCE", 0.02)
+    monkeypatch.setattr(clock_module, "IDLE", 0.0)
+    monkeypatch.setattr(clock_module, "PATIENCE", 0.3)
 
-    def work() -> str:
-        began = time.process_time()
-        while time.process_time() < began + 0.2:
-            pass
-        return "done"
+    async def main() -> str:
+        with ThreadPoolExecutor() as threads:
+            return await asyncio.get_running_loop().run_in_executor(None if own else threads, compute, 0.5)
 
-    assert run_virtual(asyncio.to_thread(work)) == "done"
+    assert run_virtual(main()) == "done"
 
 
 def test_a_deadlock_is_an_error_that_names_the_tasks():
