@@ -49,7 +49,7 @@ def arrow() -> Any:
         ConfigError: it is not installed.
     """
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")  # the others keep twice as much; read at the import
-    if "pyarrow.parquet" not in sys.modules:
+    if sys.modules.get("pyarrow.parquet") is None:
         with spared(*_SPARED):
             package("pyarrow.parquet", needs="Parquet needs", extra="parquet")
     return package("pyarrow", needs="Parquet needs", extra="parquet")
