@@ -38,6 +38,11 @@ def plan(folder: Path, server: Provider, *options: str, code: int = 0) -> Done:
     return done
 
 
+def budget_left(folder: Path) -> float:
+    left: float = json.loads(flatout("status", "out.jsonl", "--json", folder=folder).out)["budget"]["left"]
+    return left
+
+
 def test_the_run_after_a_plan_sends_only_what_the_plan_left(tmp_path: Path) -> None:
     """The sample would be paid for twice, or the answers of the plan be missing from the output."""
     questions(tmp_path, 300)
@@ -53,14 +58,17 @@ def test_the_run_after_a_plan_sends_only_what_the_plan_left(tmp_path: Path) -> N
         assert (again["asked"], again["left"], again["spent"]) == (50, 250, 0.0)
         status = flatout("status", "out.jsonl", "--json", folder=tmp_path)
         assert json.loads(status.out)["answered"] == 50
-        done = flatout("run", *JOB, *server.options(), *PLENTY, folder=tmp_path)
+        done = flatout("run", *JOB, *server.options(), *PLENTY, "--budget", "1000", folder=tmp_path)
         assert done.code == 0, done.err
         assert "50 finished before" in done.err
         assert server.received == 300
         check_answers(tmp_path / "out.jsonl", 300)
-        nothing = plan(tmp_path, server)
+        left = budget_left(tmp_path)
+        assert left < 1_000.0
+        nothing = plan(tmp_path, server, "--budget", "1000")
         assert "nothing is left to ask" in nothing.err
         assert server.received == 300
+        assert budget_left(tmp_path) == pytest.approx(left)
 
 
 def test_a_dry_run_sends_nothing_and_leaves_no_file(tmp_path: Path) -> None:

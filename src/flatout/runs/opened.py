@@ -283,8 +283,8 @@ class Opened:
             if (debt := convert(store.fact(DEBT), Debt | None)) is not None:
                 purse.take_back(debt, spent + _set_aside(store))
         store.set_fact(DEBT, to_builtins(purse.loan(spent)))
-        store.set_fact(BUDGET, purse.standing())
         engine.go_on(store.created_at, spent, answered=store.answered_before)
+        store.set_fact(BUDGET, purse.standing())  # a plan, or a run with nothing left to ask, writes no other
 
     def _open_new_store(self, source: Input) -> None:
         if not source.repeatable:
