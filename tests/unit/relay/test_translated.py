@@ -236,6 +236,12 @@ def test_a_routes_fallback_streams_if_the_model_declines_before_it_has_said_anyt
     assert b"So" in got.body
 
 
+def test_a_stream_names_the_model_as_a_whole_answer_does() -> None:
+    """A client would learn the address of a server of one's own, and know two names for one model."""
+    streamed = got("anthropic", {**MESSAGES, "stream": True}, OPENAI, chunks({"content": "ham"}))
+    assert events(streamed.body)[0]["message"]["model"] == OPENAI.partition("/")[2]
+
+
 def test_ends_are_told_in_the_words_of_the_format() -> None:
     """A client would read a tool call as the end of the conversation, or a refusal as an answer."""
     asked = got("anthropic", MESSAGES, OPENAI, chat({"tool_calls": CALLS}))

@@ -128,7 +128,7 @@ class RelayCodec:
         return _Translated(inner, self._inbound.writer(self._origin(call)), wire)
 
     def _origin(self, call: Call, model: str | None = None) -> Origin:
-        return Origin.of(model or self._target.name, self._wall(), call.extra)
+        return Origin.of(model or self._target.model, self._wall(), call.extra)
 
     def _translated(self, call: Call) -> Call:
         """The call without the parameters that only its own format has.
