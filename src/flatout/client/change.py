@@ -41,7 +41,7 @@ class Change(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 NO_CHANGE = Change()
-"""What somebody changed is none of this."""
+"""Stands beside something that was changed and is no part of a `Change`, such as the budget."""
 
 
 def steer(engine: Engine, change: Change, by: str | None = None) -> None:

@@ -133,7 +133,7 @@ def _lines(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def _row(line: bytes) -> Row | None:
-    """The row of a line; None if it is none, as `read` has told."""
+    """The row of a line; None for a line without one. `read` has reported what is wrong with that line."""
     try:
         row = _decode(line)
     except (ValueError, RecursionError):

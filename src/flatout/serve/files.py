@@ -143,7 +143,7 @@ class Files:
         return found if found is not None and found.owner == owner and found.expires_at > time.time() else None
 
     def _known(self, name: str) -> StoredFile | None:
-        """What is known of a file; None if there is none of that name."""
+        """The description of a file; None if no file with this name is kept."""
         if not NAME.fullmatch(name):
             return None
         try:
